@@ -1,0 +1,1 @@
+"""Outside systems that receive batches, one module each."""

@@ -1,0 +1,1 @@
+"""Commands: thin; each reaches the parts through `gateway.wiring`."""

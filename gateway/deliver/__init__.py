@@ -1,0 +1,1 @@
+"""Use case: consume, judge, batch, attempt, retry, commit or bury."""

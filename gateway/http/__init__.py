@@ -1,0 +1,1 @@
+"""The public, admin and console applications."""

@@ -1,0 +1,1 @@
+"""Strict local stand-ins of Voyado and Dub, with faults to switch on."""
