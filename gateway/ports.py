@@ -12,6 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from gateway.model.attempt import Answered, Item, Reply, Request, Skip, Unanswered
+from gateway.model.envelope import Envelope
+
 
 class Log(StrEnum):
     """The four logs; the gateway keeps nothing anywhere else."""
@@ -159,3 +162,45 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
+
+
+class HttpClient(Protocol):
+    """One HTTP exchange; every failure is a value. Shared by the destinations, given by wiring."""
+
+    async def exchange(
+        self, method: str, url: str, headers: dict[str, str], body: bytes, timeout_seconds: float
+    ) -> Answered | Unanswered:
+        """Send and return the answer (its body cut at a bound), or why there is none."""
+
+
+class Destination(Protocol):
+    """An outside system that receives batches."""
+
+    @property
+    def needs_contact(self) -> bool:
+        """Whether it takes `recent` views, which are made for destinations that need a contact."""
+
+    @property
+    def cart_step_ms(self) -> int:
+        """The precision of the time it is sent: a cart's times rise by at least this much."""
+
+    def prepare(self, envelope: Envelope, time_ms: int) -> Item | Skip:
+        """Make an envelope ready, or say why there is nothing to send. Pure.
+
+        `time_ms` is the time to send: for a cart strictly rising (rule 3), else `corrected_ms`.
+        """
+
+    def batch_limit(self, kind: str) -> int:
+        """Return how many items of a kind one request may carry (1: no batches)."""
+
+    def request(self, items: Sequence[Item]) -> Request:
+        """Return the request for items of one kind, within `batch_limit`. Pure."""
+
+    async def send(self, request: Request) -> Reply:
+        """Make the request once. What can go wrong is in the verdicts, not raised."""
+
+    async def start(self) -> None:
+        """Open what it needs (a file, a folder). Raises OSError with a plain message."""
+
+    async def stop(self) -> None:
+        """Close it."""
