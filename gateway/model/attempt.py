@@ -27,7 +27,7 @@ class Item:
     """An envelope made ready for one destination."""
 
     kind: str
-    """The request kind: items of one kind may share a request. Closed per destination."""
+    """The request kind: items of one kind may share a request. A closed set."""
     key: str | None
     """One attempt at a time per key, in the log's order; None where order means nothing."""
     repeatable: bool

@@ -1,4 +1,4 @@
-"""The stretch of log in which a dedup key counts (rule 2). Pure: what it knows is what it was shown.
+"""The stretch of log in which a dedup key counts (rule 2). Pure: it knows what it was shown.
 
 The window of a record is the last `records` records of its partition, none taken by the log more
 than `window_ms` before it. Every record counts, also those that are duplicates themselves.
@@ -20,7 +20,7 @@ class DedupSettings(BaseModel):
     """All partitions together."""
 
     def per_partition(self, partitions: int) -> int:
-        """Records of one partition's window."""
+        """Return how many records one partition's window holds."""
         return max(1, self.window_records // partitions)
 
 
