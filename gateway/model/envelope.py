@@ -1,0 +1,141 @@
+"""An envelope: an event, and what is known of its receipt. What the `events` log holds.
+
+The event and its context stand beside each other as they came (checked, personal fields dropped
+where consent asks for it); `fields` says which value wins.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import orjson
+
+from gateway.model.instant import format_ms, parse_ms
+
+FORMAT = 1
+"""Written into each record, so that a later version can tell what it reads."""
+
+
+class UnreadableError(ValueError):
+    """The bytes are no envelope that this version knows."""
+
+
+@dataclass(slots=True, frozen=True)
+class Derived:
+    """Made by ingest: `close` empties a sale's cart, `recent` is a view from before the contact."""
+
+    kind: Literal["close", "recent"]
+    cause: str
+    """The id of the event that it was made from."""
+
+
+@dataclass(slots=True, frozen=True)
+class Envelope:
+    """An accepted event.
+
+    `corrected_ms` is when it happened by a clock that can be trusted: the event's own time, or,
+    where `sentAt` showed a clock more than 60 s wrong, the receipt minus the event's age.
+    """
+
+    site: str
+    dedup_key: str
+    received_ms: int
+    corrected_ms: int
+    consent: Literal["full", "limited"]
+    event: dict[str, Any]
+    context: dict[str, Any] = field(default_factory=dict)
+    derived: Derived | None = None
+    marks: tuple[str, ...] = ()
+    """Remarks from a closed set: `clock` (time corrected), `server` (a server key), `bot`."""
+
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        return str(self.event["type"])
+
+    @property
+    def id(self) -> str:
+        """The client's id of the event."""
+        return str(self.event["id"])
+
+    @property
+    def own_ms(self) -> int:
+        """When it happened by the sender's own clock."""
+        return parse_ms(self.event["time"])
+
+    @property
+    def sender(self) -> str | None:
+        """The browser that sent it, if it may be known: two updates of one can be put in order."""
+        fields = self.fields()
+        sender = fields.get("visitorId") or fields.get("sessionId")
+        return str(sender) if sender else None
+
+    def fields(self) -> dict[str, Any]:
+        """Every field of the event: its own value wins over the context's, null means none.
+
+        A cart's `url` is the link back to the cart, so it is never the page's.
+        """
+        merged = {**self.context, **self.event}
+        if self.event["type"] == "cart" and "url" not in self.event:
+            merged.pop("url", None)
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def public(self) -> dict[str, Any]:
+        """Return the event as webhook and file get it: flat, every field, and its receipt."""
+        out = self.fields()
+        out["site"] = self.site
+        out["receivedAt"] = format_ms(self.received_ms)
+        out["consent"] = self.consent
+        if self.derived:
+            out["derived"] = {"kind": self.derived.kind, "cause": self.derived.cause}
+        if self.marks:
+            out["marks"] = list(self.marks)
+            if "clock" in self.marks:
+                out["correctedTime"] = format_ms(self.corrected_ms)
+        return out
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Write the record's value: compact JSON."""
+    record: dict[str, Any] = {
+        "v": FORMAT,
+        "site": envelope.site,
+        "key": envelope.dedup_key,
+        "received": envelope.received_ms,
+        "corrected": envelope.corrected_ms,
+        "consent": envelope.consent,
+        "event": envelope.event,
+        "context": envelope.context,
+    }
+    if envelope.derived:
+        record["derived"] = [envelope.derived.kind, envelope.derived.cause]
+    if envelope.marks:
+        record["marks"] = envelope.marks
+    return orjson.dumps(record)
+
+
+def decode(value: bytes) -> Envelope:
+    """Read a record's value. Raises UnreadableError."""
+    try:
+        record = orjson.loads(value)
+        if record["v"] != FORMAT:
+            raise UnreadableError(f"format {record['v']!r}, this version reads {FORMAT}")
+        derived = record.get("derived")
+        envelope = Envelope(
+            site=record["site"],
+            dedup_key=record["key"],
+            received_ms=record["received"],
+            corrected_ms=record["corrected"],
+            consent=record["consent"],
+            event=record["event"],
+            context=record["context"],
+            derived=Derived(*derived) if derived else None,
+            marks=tuple(record.get("marks", ())),
+        )
+        _ = (envelope.type, envelope.id, envelope.own_ms)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UnreadableError(f"{type(error).__name__}: {error}") from error
+    except UnreadableError:
+        raise
+    except ValueError as error:
+        raise UnreadableError(str(error)) from error
+    return envelope
