@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import orjson
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from pydantic import ValidationError
@@ -126,7 +125,7 @@ class Control:
     async def _show(self, request: web.Request) -> web.Response:
         text = request.query.get("last", "")[:_LAST_DIGITS]
         last = int(text) if text.isascii() and text.isdecimal() else None
-        return _json(self.as_json(last))
+        return own_json(self.as_json(last))
 
     async def _reset(self, _request: web.Request) -> web.Response:
         self.held.reset()
@@ -134,15 +133,15 @@ class Control:
         return web.Response(status=204)
 
     async def _show_faults(self, _request: web.Request) -> web.Response:
-        return _json({"faults": self.faults.as_json()})
+        return own_json({"faults": self.faults.as_json()})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         try:
             fault = FAULT.validate_json(await own_body(request))
         except ValidationError as error:
-            return _json({"problems": problems(error)}, status=422)
+            return own_json({"problems": problems(error)}, status=422)
         self.faults.add(fault)
-        return _json({"faults": self.faults.as_json()}, status=201)
+        return own_json({"faults": self.faults.as_json()}, status=201)
 
     async def _clear_faults(self, _request: web.Request) -> web.Response:
         self.faults.clear()
@@ -178,11 +177,10 @@ def problems(error: ValidationError) -> list[dict[str, str]]:
     ]
 
 
-def _json(value: Any, status: int = 200) -> web.Response:
+def own_json(value: Any, status: int = 200) -> web.Response:
+    """Answer with JSON from one of the sandbox's own paths."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.Response(
-        body=orjson.dumps(value), status=status, content_type="application/json", headers=headers
-    )
+    return web.json_response(value, status=status, headers=headers)
 
 
 def _template(request: web.Request) -> str:

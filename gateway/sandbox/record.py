@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 KEEP = 100_000
 """How many things of one sort a stand-in holds before it forgets the oldest."""
@@ -40,6 +40,12 @@ class Received(list[Item]):
         self.total = 0
 
 
+def forget_oldest(held: dict[str, Any], keep: int = KEEP) -> None:
+    """Make room in a dictionary that has grown beyond its bound."""
+    while len(held) > keep:
+        del held[next(iter(held))]
+
+
 class Expiring(Generic[Item]):
     """Values under a key that are forgotten after a time, as a cache with expiry does."""
 
@@ -60,8 +66,7 @@ class Expiring(Generic[Item]):
         """Hold a value for a whole lifetime from now on."""
         self._held.pop(key, None)
         self._held[key] = (self._now_ms() + self._lifetime_ms, value)
-        if len(self._held) > self._keep:
-            del self._held[next(iter(self._held))]
+        forget_oldest(self._held, self._keep)
 
     def put_if_absent(self, key: str, value: Item) -> bool:
         """Hold the value and say yes, or leave the present one and say no."""

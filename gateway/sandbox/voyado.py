@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from pydantic.alias_generators import to_camel
 
 from gateway.sandbox.control import Control, Refused, problems
-from gateway.sandbox.record import RateLimit, Received, wall_clock_ms
+from gateway.sandbox.record import RateLimit, Received, forget_oldest, wall_clock_ms
 
 # Stricter than known: no limit of a batch or a body is documented for tracking; other v2
 # bulk endpoints say 1000 rows.
@@ -172,6 +172,7 @@ class VoyadoState:
             self.updates.add(update)
             if update.took_effect:
                 self.carts[cart.cart_reference] = update
+        forget_oldest(self.carts)
 
     def register_views(self, views: Sequence[ProductView]) -> None:
         """Append views, twins and all."""
