@@ -25,9 +25,9 @@ _LAST_DIGITS = 6
 _WHERE_CHARACTERS = 200
 _OWN_PATHS = ("/_sandbox/", "/go/")
 _PAGES = {
-    "/": "index.html",
-    "/_sandbox/sandbox.css": "sandbox.css",
-    "/_sandbox/sandbox.js": "sandbox.js",
+    "/": ("index.html", "text/html"),
+    "/_sandbox/sandbox.css": ("sandbox.css", "text/css"),
+    "/_sandbox/sandbox.js": ("sandbox.js", "text/javascript"),
 }
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -75,8 +75,8 @@ class Control:
     def attach(self, app: web.Application, static_folder: Path) -> None:
         """Add the sandbox's paths to an app, whose middlewares must hold ``middleware``."""
         folder = static_folder / "sandbox"
-        for path, name in _PAGES.items():
-            app.router.add_get(path, _page(folder / name))
+        for path, (name, content_type) in _PAGES.items():
+            app.router.add_get(path, _page(folder / name, content_type))
         app.router.add_get("/favicon.ico", _nothing)
         app.router.add_get("/_sandbox/state", self._show)
         app.router.add_delete("/_sandbox/state", self._reset)
@@ -189,9 +189,11 @@ def _template(request: web.Request) -> str:
     return "(unknown path)" if resource is None else resource.canonical
 
 
-def _page(path: Path) -> Callable[[web.Request], Any]:
+def _page(path: Path, content_type: str) -> Callable[[web.Request], Any]:
+    headers = {**_PAGE_HEADERS, "Content-Type": f"{content_type}; charset=utf-8"}
+
     async def show(_request: web.Request) -> web.FileResponse:
-        return web.FileResponse(path, headers=_PAGE_HEADERS)
+        return web.FileResponse(path, headers=headers)
 
     return show
 

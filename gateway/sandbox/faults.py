@@ -194,6 +194,7 @@ class FaultyService:
         self._board = board
         self._error = error
         self._now_ms = now_ms
+        self._late_tasks: set[asyncio.Task[web.StreamResponse]] = set()
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer the request, with the fault that is due if there is one."""
@@ -211,12 +212,26 @@ class FaultyService:
             case AnswerStatus():
                 return await self._status(fault, request, handler)
             case Delay():
-                await self._board.pause()(fault.seconds)
-                return await handler(request)
+                return await self._late(fault, request, handler)
             case Reset():
                 return await _reset(fault, request, handler)
             case _:
                 return await self._spoil(fault, request, await handler(request))
+
+    async def _late(
+        self, fault: Delay, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        sleep = self._board.pause()
+
+        async def carry_out_late() -> web.StreamResponse:
+            await sleep(fault.seconds)
+            return await handler(request)
+
+        # A task of its own: some servers cancel a handler whose caller has hung up.
+        task = asyncio.create_task(carry_out_late())
+        self._late_tasks.add(task)
+        task.add_done_callback(self._late_tasks.discard)
+        return await asyncio.shield(task)
 
     async def _spoil(
         self,
