@@ -120,9 +120,9 @@ class CartUpdate:
         return {
             "number": self.number,
             "receivedMs": self.received_ms,
-            **_as_sent(self.cart),
-            "wentBack": self.went_back,
             "tookEffect": self.took_effect,
+            "wentBack": self.went_back,
+            **_as_sent(self.cart),
         }
 
 

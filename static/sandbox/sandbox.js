@@ -33,6 +33,7 @@ function element(name, text, className) {
 function shown(column, value) {
   if (value === null || value === undefined) return "–";
   if (column.endsWith("Ms") && typeof value === "number") return new Date(value).toISOString().slice(0, 23).replace("T", " ");
+  if (column === "retryAfter") return `${value.seconds} s as ${value.form.replaceAll("_", " ")}`;
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
