@@ -68,6 +68,10 @@ class Window:
         """
         return self._cut_ms is not None and happened_ms <= self._cut_ms
 
+    def first_offset(self) -> int:
+        """Return the offset of the oldest record in the window (0 when it is empty)."""
+        return self._offsets[self._head] if len(self) else 0
+
     def reach_ms(self) -> int | None:
         """Return the log's time of the oldest record in the window; None when it is empty."""
         return self._times[self._head] if len(self) else None
