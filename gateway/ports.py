@@ -193,9 +193,6 @@ class Destination(Protocol):
     def cart_step_ms(self) -> int:
         """The precision of the time it is sent: a cart's times rise by at least this much."""
 
-    def max_age_seconds(self, envelope: Envelope) -> float | None:
-        """How old the event may be when it is attempted; older is skipped. None: any age."""
-
     def prepare(self, envelope: Envelope, time_ms: int) -> Item | Skip:
         """Make an envelope ready, or say why there is nothing to send. Pure.
 

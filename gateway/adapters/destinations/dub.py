@@ -70,10 +70,6 @@ class DubDestination:
         """It takes no carts."""
         return 1
 
-    def max_age_seconds(self, _envelope: Envelope) -> float | None:
-        """Return the setting."""
-        return self._settings.max_age_seconds
-
     def prepare(self, envelope: Envelope, _time_ms: int) -> Item | Skip:
         """Make a request of the event; Dub books it when received and takes no time."""
         fields = envelope.fields()

@@ -62,10 +62,6 @@ class FileDestination:
         """Events are written with their own time."""
         return 1
 
-    def max_age_seconds(self, _envelope: Envelope) -> float | None:
-        """Return the setting."""
-        return self._settings.max_age_seconds
-
     def prepare(self, envelope: Envelope, _time_ms: int) -> Item | Skip:
         """Take every event; a reader tells a repeated one by its id."""
         return Item("events", key=None, repeatable=True, body=envelope.public())

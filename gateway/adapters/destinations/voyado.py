@@ -85,12 +85,6 @@ class VoyadoDestination:
         """The last `time` of a cart wins, so two updates must differ in what is sent."""
         return 1000 if self._settings.time_precision == "seconds" else 1
 
-    def max_age_seconds(self, envelope: Envelope) -> float | None:
-        """Return the setting; without one a day for carts with items."""
-        if self._settings.max_age_seconds is None and envelope.event.get("items"):
-            return CART_AGE_SECONDS
-        return self._settings.max_age_seconds
-
     def prepare(self, envelope: Envelope, time_ms: int) -> Item | Skip:
         """Make a cart or a view of the event."""
         fields = envelope.fields()
@@ -136,8 +130,13 @@ class VoyadoDestination:
                 {"sku": item["sku"], "quantity": item["quantity"]} for item in fields["items"]
             ],
         }
-        key = f"{envelope.site}/{fields['cartReference']}"
-        return Item(_CARTS, key=key, repeatable=True, body=_known(cart))
+        return Item(
+            _CARTS,
+            key=f"{envelope.site}/{fields['cartReference']}",
+            repeatable=True,
+            body=_known(cart),
+            max_age_seconds=CART_AGE_SECONDS if fields["items"] else None,
+        )
 
     def _contact(self, envelope: Envelope, fields: dict[str, Any]) -> str | None:
         """Return the contact id as it came, or the one in `eclub` when there is none."""
