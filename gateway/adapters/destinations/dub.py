@@ -152,6 +152,12 @@ class DubDestination:
         verdict = judge(answer, self._clock.now_ms(), lambda answer: self._verdict(item, answer))
         return reply(answer, (verdict,))
 
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
     def _verdict(self, item: Item, answer: Answered) -> Verdict:
         said = json_object(answer.body)
         if not succeeded(answer.status):

@@ -116,11 +116,11 @@ class FileDestination:
             size = _cut_torn_line(file)
             try:
                 _write(file, lines)
+                if size == 0:
+                    _sync_folder(self._settings.path)
             except OSError:
                 file.truncate(size)
                 raise
-        if size == 0:
-            _sync_folder(self._settings.path)
 
     def _rotate(self, more_bytes: int) -> None:
         """Give the current file its final name if it is full or its period is over."""
@@ -144,7 +144,7 @@ class FileDestination:
 
 def _cut_torn_line(file: FileIO) -> int:
     """Cut what a crash or a full disk left of a last line; return the size then."""
-    end = file.seek(0, os.SEEK_END)
+    end = size = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - _BLOCK_BYTES)
         file.seek(start)
@@ -153,7 +153,8 @@ def _cut_torn_line(file: FileIO) -> int:
             end = start + newline + 1
             break
         end = start
-    file.truncate(end)
+    if end < size:  # for a truncation in vain would still make the file look written now
+        file.truncate(end)
     return end
 
 
