@@ -168,7 +168,7 @@ class DubDestination:
             case "sale":
                 return self._sale_taken(said)
             case _:
-                return Done(Outcome.DELIVERED)
+                return Done(Outcome.DELIVERED) if "id" in said else _unreadable()
 
     def _sale_taken(self, said: dict[str, Any]) -> Verdict:
         if "sale" not in said:

@@ -295,6 +295,13 @@ async def test_a_sale_taken_is_delivered() -> None:
     assert await said(item(envelope("sale")), 200, SALE) == (Outcome.DELIVERED, None)
 
 
+async def test_a_change_made_is_delivered() -> None:
+    assert await said(item(envelope("customer")), 200, b'{"id": "cus_1"}') == (
+        Outcome.DELIVERED,
+        None,
+    )
+
+
 async def test_a_change_of_somebody_unknown_is_unattributed() -> None:
     body = error("not_found", "Customer not found. Make sure you're using the correct ID.")
     made = await said(item(envelope("customer")), 404, body)
