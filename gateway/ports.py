@@ -3,6 +3,7 @@
 BufferFailedError           what a caller of the buffer cannot carry on past
   BufferUnavailableError    not written, or not known whether; the same publish may be tried again
     BufferFullError         no room: retention may not take what is still needed
+  BufferUnusableError       what is there cannot be opened; trying again is of no use
   RecordsGoneError          an offset below the oldest that the log holds
   AssignmentLostError       the partition belongs to another member; nothing may be sent for it
 """
@@ -72,6 +73,10 @@ class BufferFullError(BufferUnavailableError):
     """`max_bytes` is reached and nothing may be removed (rule 5)."""
 
 
+class BufferUnusableError(BufferFailedError):
+    """No log of this version: another format, or no log at all. One line says what to do."""
+
+
 class RecordsGoneError(BufferFailedError):
     """The offset asked for is below the oldest one left, `first`."""
 
@@ -123,7 +128,10 @@ class Buffer(Protocol):
         """How many partitions each log has."""
 
     async def start(self) -> None:
-        """Open. Raises BufferUnavailableError with one line that says what to do."""
+        """Open.
+
+        Raises BufferUnavailableError or BufferUnusableError, with one line that says what to do.
+        """
 
     async def stop(self) -> None:
         """Finish what is in flight and close."""
@@ -153,7 +161,8 @@ class Buffer(Protocol):
         """Run `own` once for each partition of `events` assigned to this member, until `ending`.
 
         On `ending`, or when a partition is to be handed over, its `ending` is set and `own`
-        is awaited. When `own` raises, that error ends this call after the others were ended.
+        is awaited. When `own` raises, that error ends this call after the others were ended;
+        only an AssignmentLostError of an assignment that was lost ends no more than that one.
         """
 
 

@@ -22,18 +22,37 @@ class Tried(StrEnum):
     IN_DOUBT = "in_doubt"  # perhaps done
 
 
+IN_DOUBT = frozenset({Reason.NO_ANSWER})
+"""Reasons to try again that leave open whether the request was carried out."""
+
+UNTOUCHED = frozenset({Reason.UNREACHABLE, Reason.RATE_LIMITED, Reason.UNAUTHORIZED, Reason.SPLIT})
+"""Reasons to try again that show the request was turned away before anything was begun."""
+
+
+def tried_after(tried: Tried, reason: Reason) -> Tried:
+    """Return what is known of an item's requests after one more ended with `reason`.
+
+    Doubt stays: no later error takes back what an earlier request may have done.
+    """
+    if reason in IN_DOUBT or tried is Tried.IN_DOUBT:
+        return Tried.IN_DOUBT
+    return tried if reason in UNTOUCHED else Tried.FAILED
+
+
 @dataclass(slots=True)
 class Item:
     """An envelope made ready for one destination."""
 
     kind: str
-    """The request kind: items of one kind may share a request. Closed per destination."""
+    """The request kind: items of one kind may share a request. A closed set."""
     key: str | None
     """One attempt at a time per key, in the log's order; None where order means nothing."""
     repeatable: bool
-    """Whether it may be sent again when an earlier request is in doubt: the destination can tell."""
+    """Whether the destination can tell a repetition, so that doubt may be met by sending again."""
     body: Any
     """What goes into the request, JSON-ready."""
+    max_age_seconds: float | None = None
+    """Skipped (`too_old`) when older, unless the destination's setting says otherwise."""
     tried: Tried = Tried.NEVER
     """Kept by deliver."""
 
@@ -71,9 +90,6 @@ class Again:
 
 
 Verdict = Done | Again
-
-IN_DOUBT = frozenset({Reason.NO_ANSWER})
-"""Reasons to try again that leave open whether the request was carried out."""
 
 WHOLE = frozenset(
     {

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.model.attempt import Tried
 from gateway.model.outcome import Outcome, Reason
 
 EXCERPT_BYTES = 2048
@@ -67,10 +68,12 @@ class Open:
     """A record without an outcome, as a successor must know it."""
 
     offset: int
-    attempts: int
-    in_doubt: bool
-    first_failed_ms: int | None
-    alone_since_ms: int | None
+    attempts: int = 0
+    tried: Tried = Tried.NEVER
+    in_flight: bool = False
+    """A request for it has begun and not ended: in doubt, when nothing later says how it ended."""
+    first_failed_ms: int | None = None
+    alone_since_ms: int | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,12 +113,16 @@ def decode(value: bytes) -> Entry:
         if kind == "attempt":
             return Attempt(**{**plain, "offsets": tuple(plain["offsets"])})
         if kind == "snapshot":
-            return Snapshot(**{**plain, "open": tuple(Open(**each) for each in plain["open"])})
+            return Snapshot(**{**plain, "open": tuple(map(_open, plain["open"]))})
         if kind == "answer":
             return _answer(plain)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnreadableEntryError(f"{type(error).__name__}: {error}") from error
     raise UnreadableEntryError(f"kind {kind!r}")
+
+
+def _open(plain: dict[str, Any]) -> Open:
+    return Open(**{**plain, "tried": Tried(plain["tried"])})
 
 
 def _answer(plain: dict[str, Any]) -> Answer:

@@ -1,4 +1,4 @@
-"""The stretch of log in which a dedup key counts (rule 2). Pure: what it knows is what it was shown.
+"""The stretch of log in which a dedup key counts (rule 2). Pure: it knows what it was shown.
 
 The window of a record is the last `records` records of its partition, none taken by the log more
 than `window_ms` before it. Every record counts, also those that are duplicates themselves.
@@ -20,7 +20,7 @@ class DedupSettings(BaseModel):
     """All partitions together."""
 
     def per_partition(self, partitions: int) -> int:
-        """Records of one partition's window."""
+        """Return how many records one partition's window holds."""
         return max(1, self.window_records // partitions)
 
 
@@ -67,6 +67,10 @@ class Window:
         So it is where the count, not the time, cut the window short of the event (rule 2).
         """
         return self._cut_ms is not None and happened_ms <= self._cut_ms
+
+    def first_offset(self) -> int:
+        """Return the offset of the oldest record in the window (0 when it is empty)."""
+        return self._offsets[self._head] if len(self) else 0
 
     def reach_ms(self) -> int | None:
         """Return the log's time of the oldest record in the window; None when it is empty."""

@@ -1,0 +1,132 @@
+"""What waits to be sent: by request kind, one at a time per key, not before its time. No IO.
+
+`now` is the event loop's clock, in seconds.
+"""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from gateway.model.attempt import Again, Item
+from gateway.model.envelope import Envelope
+
+UNCAPPED = 1 << 30
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A record of this destination without an outcome."""
+
+    offset: int
+    time_ms: int
+    """The log's time, from which `retry_for_seconds` runs."""
+    envelope: Envelope
+    item: Item
+    attempts: int = 0
+    in_flight: bool = False
+    stale: bool = False
+    """A newer state of its cart has been read."""
+    gone: bool = False
+    """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
+    cap: int = UNCAPPED
+    """The most items of a request it may share, after a larger one was refused."""
+    first_failed_ms: int | None = None
+    alone_since_ms: int | None = None
+    """When another first went through after this one's first failure."""
+    last: Again | None = None
+    queued_at: float = field(default=0.0)
+
+
+class Lanes:
+    """The order of sending. An entry is in one place: a lane, a timer, behind its key, or out."""
+
+    def __init__(self, batch_seconds: float) -> None:
+        self._batch_seconds = batch_seconds
+        self._ready: dict[str, deque[Entry]] = {}
+        self._chains: dict[str, deque[Entry]] = {}
+        self._timers: list[tuple[float, int, Entry]] = []
+
+    def add(self, entry: Entry, now: float) -> None:
+        """Take in a new entry; it waits for those before it with the same key."""
+        entry.queued_at = now
+        key = entry.item.key
+        if key is not None:
+            chain = self._chains.setdefault(key, deque())
+            chain.append(entry)
+            if len(chain) > 1:
+                return
+        self._lane(entry).append(entry)
+
+    def again(self, entry: Entry, at: float) -> None:
+        """Take back an entry whose request failed; it is ready at `at`."""
+        heapq.heappush(self._timers, (at, entry.offset, entry))
+
+    def remove(self, entry: Entry) -> None:
+        """Let go of an entry that has its outcome, wherever it is; the next of its key is ready."""
+        if entry.gone:
+            return
+        entry.gone = True
+        key = entry.item.key
+        if key is None:
+            return
+        chain = self._chains[key]
+        was_first = chain[0] is entry
+        chain.remove(entry)
+        if not chain:
+            del self._chains[key]
+        elif was_first:
+            self._lane(chain[0]).append(chain[0])
+
+    def take(self, now: float, limit_of: dict[str, int]) -> list[Entry]:
+        """Return the next batch that is due, one kind, or an empty list.
+
+        A lane is due when it can fill a batch, or its first entry has waited `batch_seconds`.
+        """
+        self._wake(now)
+        due = [lane for kind, lane in self._ready.items() if self._due(lane, limit_of[kind], now)]
+        if not due:
+            return []
+        lane = min(due, key=lambda each: each[0].queued_at)
+        return _cut(lane, limit_of[lane[0].item.kind])
+
+    def seconds_until_due(self, now: float, limit_of: dict[str, int]) -> float | None:
+        """Return how long until `take` may give something; None: not before more arrives."""
+        times = [self._timers[0][0]] if self._timers else []
+        for kind, lane in self._ready.items():
+            if self._due(lane, limit_of[kind], now):
+                return 0.0
+            if lane:
+                times.append(lane[0].queued_at + self._batch_seconds)
+        return max(0.0, min(times) - now) if times else None
+
+    def _wake(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            entry = heapq.heappop(self._timers)[2]
+            if entry.gone:
+                continue
+            entry.queued_at = now - self._batch_seconds  # it has waited enough
+            self._lane(entry).appendleft(entry)
+
+    def _due(self, lane: deque[Entry], limit: int, now: float) -> bool:
+        while lane and lane[0].gone:
+            lane.popleft()
+        if not lane:
+            return False
+        full = len(lane) >= min(limit, lane[0].cap)
+        return full or now - lane[0].queued_at >= self._batch_seconds
+
+    def _lane(self, entry: Entry) -> deque[Entry]:
+        return self._ready.setdefault(entry.item.kind, deque())
+
+
+def _cut(lane: deque[Entry], limit: int) -> list[Entry]:
+    batch: list[Entry] = []
+    most = limit
+    while lane:
+        most = min(most, lane[0].cap)
+        if len(batch) >= most:
+            break
+        entry = lane.popleft()
+        if not entry.gone:
+            batch.append(entry)
+    return batch

@@ -1,0 +1,48 @@
+"""The breaker: a destination that fails as a whole is left alone for a while. Pure."""
+
+from gateway.model.retry import backoff_seconds
+
+FAILURES = 5
+"""Failed requests in a row that open it."""
+
+
+class Breaker:
+    """Closed, open until an instant, or trying one request. `now`: a rising clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._open_until = 0.0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests wait (also while a single one is being tried)."""
+        return self._failures >= FAILURES
+
+    def wait_seconds(self, now: float) -> float | None:
+        """Return how long until a request may begin; None: until the one being tried has ended."""
+        if not self.is_open:
+            return 0.0
+        if self._probing:
+            return None
+        return max(0.0, self._open_until - now)
+
+    def begin(self) -> None:
+        """Note that a request begins."""
+        self._probing = self.is_open
+
+    def success(self) -> None:
+        """Note an answer that shows the destination at work."""
+        self._failures = 0
+        self._probing = False
+
+    def failure(self, now: float, draw: float) -> None:
+        """Note a request that failed as a whole; `draw` in [0, 1) is the jitter."""
+        self._failures += 1
+        self._probing = False
+        if self.is_open:
+            self._open_until = now + backoff_seconds(self._failures - FAILURES + 2, draw)
+
+    def abandoned(self) -> None:
+        """Note that a request ended without saying anything of the destination."""
+        self._probing = False
