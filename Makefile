@@ -76,7 +76,7 @@ clean: ## Remove everything that these targets made
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # no half of one, without pip
 
 # The stamps keep repeated runs fast: nothing is installed until a lock file changes.
 $(VENV)/.run-time: requirements.txt | $(VENV)/bin/python

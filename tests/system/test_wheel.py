@@ -51,7 +51,10 @@ def test_the_wheel_holds_what_users_need_and_nothing_of_ours(wheel: Path) -> Non
     parts = {part for name in names for part in name.split("/")}
     assert not parts & {"node_modules", "package.json", "test", "tests"}
     assert not [part for part in parts if ".test." in part]
-    assert {name.split("/")[0] for name in names} == {"gateway", f"storefront_gateway-{__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "gateway",
+        f"storefront_gateway-{__version__}.dist-info",
+    }
 
 
 def test_the_installed_gateway_runs_away_from_the_checkout(
