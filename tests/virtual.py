@@ -1,4 +1,4 @@
-"""Virtual time: an event loop whose clock jumps to the next timer, so hours pass in milliseconds."""
+"""Virtual time: an event loop whose clock jumps to the next timer, so hours pass at once."""
 
 import asyncio
 import selectors

@@ -42,7 +42,7 @@ closes = st.builds(
     st.integers(0, 20).map(lambda n: n * 700),
     st.just(0),
     sender=st.just("server"),
-    close=st.just(True),
+    close=st.just(value=True),
 )
 views = st.builds(view, st.integers(0, 12).map("v{}".format))
 leads = st.integers(0, 8).map(lambda n: lead(f"l{n}", f"u{n % 3}"))
@@ -105,6 +105,8 @@ async def _do(world: World, step: str, what: Any) -> None:  # noqa: C901, PLR091
             if what < world.buffer.partitions:
                 with suppress(KeyError):
                     await world.buffer.hand_over("there", what)
+        case _:
+            raise AssertionError(step)
 
 
 async def _account(world: World) -> None:

@@ -124,7 +124,7 @@ class There:
         if self.on_send:
             self.on_send(request)
         self.requests.append([item.body["id"] for item in request.items])
-        behaviour = next(self.behave, "ok")
+        behaviour: Behaviour = next(self.behave, "ok")
         if behaviour == "slow":
             await asyncio.sleep(5)
         verdict = self._verdict(behaviour, request)
