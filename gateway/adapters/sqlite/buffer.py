@@ -53,6 +53,9 @@ SHORT_SHARE = 0.8
 """Of `max_bytes`: beyond it room is short, and age no longer keeps a record (rule 5)."""
 WAITING_BYTES = 64 << 20
 """How much may wait for the next write; more is refused."""
+WRITE_SHARE = 2
+WRITE_BYTES = 64 << 10
+"""A write takes its size in the WAL and again in the file, and a few pages of the tables."""
 REMOVE_EVERY_SECONDS = 30.0
 REMOVE_WHEN_SHORT_SECONDS = 0.5
 
@@ -139,7 +142,7 @@ class SqliteBuffer:
         writing.result()
         await asyncio.to_thread(self._readers.close)
         await self._in_thread(self._store.close)
-        self._thread.shutdown()
+        await asyncio.to_thread(self._thread.shutdown)
         self._lock.release()
 
     # Write.
@@ -176,11 +179,11 @@ class SqliteBuffer:
         """Raise BufferFullError where there is no room. Positions always have some."""
         if self._group.size > WAITING_BYTES:
             raise BufferUnavailableError(f"{self._settings.path}: the disk is too slow; wait")
-        room = self._settings.max_bytes - self.used_bytes - self._in_flight_bytes
-        room -= self._group.size
+        room = self._settings.max_bytes - self.used_bytes
         if log is not Log.EVENTS:
             room += self._settings.reserve_bytes
-        if size > room:
+        coming = self._in_flight_bytes + self._group.size + size
+        if WRITE_SHARE * coming + WRITE_BYTES > room:
             self._short.set()
             raise BufferFullError(
                 f"{self._settings.path} has reached max_bytes ({self._settings.max_bytes}), and"

@@ -36,8 +36,10 @@ BUSY_SECONDS = 5.0
 """How long a write waits while somebody else, a backup say, has the file locked."""
 SEGMENTED = (Log.EVENTS, Log.OUTCOMES, Log.DEAD)
 STEP_ROWS = 64
-STEP_BYTES = 4 << 20
-"""What one removal takes at most, so that a publish never waits long behind it."""
+STEP_BYTES = 1 << 20
+STEP_SHARE = 1 / 32
+"""What one removal takes at most, also of `max_bytes` (it goes through the WAL), so that a publish
+never waits long behind it. At least one row."""
 
 _Rule = Callable[[int, int], bool]
 """Of a segment's last offset and its time: whether it may go."""
@@ -133,7 +135,10 @@ class Store:
         with self._guarded():
             connection = self._connection or self._open()
             self._time_ms = max(self._time_ms, limits.now_ms)  # see _places
-            cuts = _cuts(connection, destinations, limits, self._spans)
+            step_bytes = min(STEP_BYTES, int(self._settings.max_bytes * STEP_SHARE))
+            cuts = _cuts(
+                connection, self._spans, _rules(connection, destinations, limits), step_bytes
+            )
             if cuts:
                 connection.execute("BEGIN IMMEDIATE")
                 for log, first in cuts.items():
@@ -213,6 +218,7 @@ class Store:
         wal_pages = max(16, min(1000, self._settings.max_bytes // 16 // page_bytes))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")  # what is removed is erased
         connection.execute(f"PRAGMA wal_autocheckpoint = {wal_pages}")
         connection.execute(f"PRAGMA journal_size_limit = {wal_pages * page_bytes}")
         if empty:
@@ -247,41 +253,49 @@ class Store:
             raise
 
 
-def _cuts(
-    connection: sqlite3.Connection,
-    destinations: Sequence[str],
-    limits: Limits,
-    spans: Mapping[Log, Span],
-) -> dict[Log, int]:
-    """Return for each log that loses records its new first offset."""
+def _rules(
+    connection: sqlite3.Connection, destinations: Sequence[str], limits: Limits
+) -> dict[Log, _Rule]:
+    """Return for each log what may go from it, as of now."""
     positions = [_position(connection, name) for name in destinations]
     places = [position and _place(connection, position, limits) for position in positions]
     needed = [position and position.outcomes_offset for position in positions]
     oldest = connection.execute(
         "SELECT time_ms FROM events WHERE count > 0 ORDER BY first LIMIT 1"
     ).fetchone()
-    rules: dict[Log, _Rule] = {
+    oldest_ms = oldest and oldest[0]
+    return {
         Log.EVENTS: lambda last, ms: event_may_go(last, ms, places, limits),
-        Log.OUTCOMES: lambda last, ms: outcome_may_go(
-            last, ms, needed, oldest and oldest[0], limits
-        ),
+        Log.OUTCOMES: lambda last, ms: outcome_may_go(last, ms, needed, oldest_ms, limits),
         Log.DEAD: lambda _, ms: dead_letter_may_go(ms, limits.now_ms),
     }
-    cuts = {log: _cut_of(connection, log, spans[log], rules[log]) for log in SEGMENTED}
-    return {log: cut for log, cut in cuts.items() if cut > spans[log].first}
 
 
-def _cut_of(connection: sqlite3.Connection, log: Log, span: Span, goes: _Rule) -> int:
-    """Return up to where a step removes. Segments go whole: by their last record."""
-    cut, size = span.first, 0
-    for first, count, time_ms, length in _oldest_rows(connection, log):
-        size += length
-        if first == span.next or not goes(first + count - 1, time_ms):
-            break
-        cut = first + count
-        if size > STEP_BYTES:
-            break
-    return cut
+def _cuts(
+    connection: sqlite3.Connection,
+    spans: Mapping[Log, Span],
+    rules: Mapping[Log, _Rule],
+    step_bytes: int,
+) -> dict[Log, int]:
+    """Return for each log that loses records its new first offset.
+
+    Segments go whole, when their last record may.
+    """
+    cuts = {}
+    for log, goes in rules.items():
+        cut, size = spans[log].first, 0
+        for first, count, time_ms, length in _oldest_rows(connection, log):
+            if (
+                first == spans[log].next
+                or size > step_bytes
+                or not goes(first + count - 1, time_ms)
+            ):
+                break
+            cut = first + count
+            size += length
+        if cut > spans[log].first:
+            cuts[log] = cut
+    return cuts
 
 
 def _oldest_rows(connection: sqlite3.Connection, log: Log) -> Sequence[tuple[int, int, int, int]]:
