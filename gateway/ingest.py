@@ -453,6 +453,8 @@ class RejectedEvents:
             await self._news.wait()
             self._news.clear()
             drafts = list(self._waiting)
+            if not drafts:
+                continue
             try:
                 await self._buffer.publish(Log.DEAD, drafts)
             except BufferFailedError:
