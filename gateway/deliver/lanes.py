@@ -27,7 +27,9 @@ class Entry:
     stale: bool = False
     """A newer state of its cart has been read."""
     gone: bool = False
-    """It has its outcome; lanes pass over it."""
+    """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
+    behind: bool = False
+    """It waits for others of its key, which may go first."""
     cap: int = UNCAPPED
     """The most items of a request it may share, after a larger one was refused."""
     first_failed_ms: int | None = None
@@ -57,18 +59,26 @@ class Lanes:
                 return
         self._lane(entry).append(entry)
 
-    def again(self, entry: Entry, at: float) -> None:
-        """Take back an entry whose request failed; it is ready at `at`."""
-        heapq.heappush(self._timers, (at, entry.offset, entry))
+    def again(self, entry: Entry, at: float, *, yields: bool = False) -> None:
+        """Take back an entry whose request failed; it is ready at `at`.
 
-    def restore(self, entries: list[Entry]) -> None:
-        """Put back entries that were taken but not sent, at the front and in their order."""
-        for entry in reversed(entries):
-            self._lane(entry).appendleft(entry)
+        It keeps its place before others of its key, unless it `yields`: a sale that waits for its
+        customer's lead must let that lead pass.
+        """
+        if yields:
+            self._leave_chain(entry)
+            entry.behind = True
+        heapq.heappush(self._timers, (at, entry.offset, entry))
 
     def remove(self, entry: Entry) -> None:
         """Let go of an entry that has its outcome, wherever it is; the next of its key is ready."""
+        if entry.gone:
+            return
         entry.gone = True
+        if not entry.behind:
+            self._leave_chain(entry)
+
+    def _leave_chain(self, entry: Entry) -> None:
         key = entry.item.key
         if key is None:
             return
@@ -80,15 +90,13 @@ class Lanes:
         elif was_first:
             self._lane(chain[0]).append(chain[0])
 
-    def take(self, now: float, limit_of: dict[str, int], *, hurry: bool = False) -> list[Entry]:
+    def take(self, now: float, limit_of: dict[str, int]) -> list[Entry]:
         """Return the next batch that is due, one kind, or an empty list.
 
         A lane is due when it can fill a batch, or its first entry has waited `batch_seconds`.
         """
         self._wake(now)
         due = [lane for kind, lane in self._ready.items() if self._due(lane, limit_of[kind], now)]
-        if not due and hurry:
-            due = [lane for lane in self._ready.values() if lane]
         if not due:
             return []
         lane = min(due, key=lambda each: each[0].queued_at)
@@ -109,7 +117,11 @@ class Lanes:
             entry = heapq.heappop(self._timers)[2]
             if entry.gone:
                 continue
-            entry.queued_at = now - self._batch_seconds  # it has waited enough
+            if entry.behind:
+                entry.behind = False
+                self.add(entry, now)
+                continue
+            entry.queued_at = -self._batch_seconds  # it has waited enough
             self._lane(entry).appendleft(entry)
 
     def _due(self, lane: deque[Entry], limit: int, now: float) -> bool:
@@ -118,7 +130,7 @@ class Lanes:
         if not lane:
             return False
         full = len(lane) >= min(limit, lane[0].cap)
-        return full or now - lane[0].queued_at >= self._batch_seconds
+        return full or now >= lane[0].queued_at + self._batch_seconds
 
     def _lane(self, entry: Entry) -> deque[Entry]:
         return self._ready.setdefault(entry.item.kind, deque())
