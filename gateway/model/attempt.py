@@ -25,9 +25,7 @@ class Tried(StrEnum):
 IN_DOUBT = frozenset({Reason.NO_ANSWER})
 """Reasons to try again that leave open whether the request was carried out."""
 
-UNTOUCHED = frozenset(
-    {Reason.UNREACHABLE, Reason.RATE_LIMITED, Reason.UNAUTHORIZED, Reason.SPLIT}
-)
+UNTOUCHED = frozenset({Reason.UNREACHABLE, Reason.RATE_LIMITED, Reason.UNAUTHORIZED, Reason.SPLIT})
 """Reasons to try again that show the request was turned away before anything was begun."""
 
 
