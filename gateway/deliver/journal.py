@@ -1,14 +1,22 @@
-"""Writes a destination's entries of one partition to the outcome log, and knows where to resume."""
+"""Writes what a destination does in one partition, and knows where a successor resumes reading."""
 
-from collections.abc import Iterator
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from gateway.deliver import measure
+from gateway.model import dead
 from gateway.model.journal import Entry, encode
-from gateway.ports import Buffer, Draft, Log
+from gateway.ports import Buffer, BufferUnavailableError, Draft, Log
+
+OUTAGE_SECONDS = 0.5
+"""Between tries while the buffer is away."""
+LOG = logging.getLogger("gateway.deliver")
 
 
 class Journal:
-    """The writer. Everything raises BufferUnavailableError."""
+    """The writer. It tries until the buffer takes what it is given: nothing goes on without."""
 
     def __init__(self, buffer: Buffer, partition: int, end: int) -> None:
         """`end`: the next offset of the outcome log, or any that is known to be lower."""
@@ -19,7 +27,7 @@ class Journal:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Spans writing an entry *and* acting on it, so that `resume_offset` lies before it.
+        """Span writing an entry *and* acting on it, so that `resume_offset` lies before it.
 
         Otherwise a snapshot made in between would call open what the log before it calls settled.
         """
@@ -30,13 +38,27 @@ class Journal:
         finally:
             self._floors.remove(floor)
 
-    async def write(self, entry: Entry) -> int:
-        """Publish an entry; its offset once it is durable."""
-        draft = Draft(self._partition, encode(entry))
-        [offset] = await self._buffer.publish(Log.OUTCOMES, [draft])
+    async def write(self, entry: Entry) -> None:
+        """Publish an entry to the outcome log."""
+        [offset] = await self._publish(Log.OUTCOMES, [encode(entry)])
         self._end = max(self._end, offset + 1)
-        return offset
+
+    async def bury(self, letters: Sequence[dead.DeadLetter]) -> None:
+        """Publish dead letters; their outcomes are written after."""
+        if letters:
+            await self._publish(Log.DEAD, [dead.encode(letter) for letter in letters])
+        for letter in letters:
+            measure.buried(letter)
 
     def resume_offset(self) -> int:
         """Return an offset at or before every entry that has not been acted on yet."""
         return min([self._end, *self._floors])
+
+    async def _publish(self, log: Log, values: Sequence[bytes]) -> list[int]:
+        drafts = [Draft(self._partition, value) for value in values]
+        while True:
+            try:
+                return await self._buffer.publish(log, drafts)
+            except BufferUnavailableError as error:
+                LOG.warning("the buffer does not take the %s log, trying again: %s", log, error)
+            await asyncio.sleep(OUTAGE_SECONDS)

@@ -3,6 +3,7 @@
 The judgement depends on the log alone (but for age), so a successor computes the same.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from gateway.model.envelope import Envelope, UnreadableError, decode
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings, Window
 from gateway.ports import Destination, Record
+
+LOG = logging.getLogger("gateway.deliver")
 
 Routes = Mapping[str, frozenset[str]]
 """The destinations of each site."""
@@ -25,8 +28,8 @@ class Judged:
     envelope: Envelope | None
     """None where the record can't be read."""
     verdict: Done | Item
-    superseded_key: str | None = None
-    """The cart whose earlier states, if still waiting, are superseded by this one."""
+    newest_of: str | None = None
+    """The cart of which this is the newest state; earlier ones that wait are superseded."""
 
 
 class Judge:
@@ -88,7 +91,13 @@ class Judge:
     def _ready(self, envelope: Envelope, time_ms: int) -> Judged:
         if self._settings.needs_consent and envelope.consent != "full":
             return Judged(envelope, Done(Outcome.SKIPPED, Reason.NO_CONSENT))
-        item = self._destination.prepare(envelope, time_ms)
+        try:
+            item = self._destination.prepare(envelope, time_ms)
+        except Exception as error:
+            # One event that a destination's code can't stand must not stop those behind it.
+            LOG.exception("%s: event %s can't be prepared", self._name, envelope.id)
+            fault = f"internal error: {type(error).__name__}"
+            return Judged(envelope, Done(Outcome.DEAD, Reason.REFUSED, fault))
         if isinstance(item, Skip):
             return Judged(envelope, Done(Outcome.SKIPPED, item.reason))
         bury = not item.repeatable and self._settings.on_unknown == "bury"

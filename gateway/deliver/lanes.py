@@ -27,7 +27,7 @@ class Entry:
     stale: bool = False
     """A newer state of its cart has been read."""
     gone: bool = False
-    """It has its outcome; lanes pass over it."""
+    """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
     cap: int = UNCAPPED
     """The most items of a request it may share, after a larger one was refused."""
     first_failed_ms: int | None = None
@@ -61,13 +61,10 @@ class Lanes:
         """Take back an entry whose request failed; it is ready at `at`."""
         heapq.heappush(self._timers, (at, entry.offset, entry))
 
-    def restore(self, entries: list[Entry]) -> None:
-        """Put back entries that were taken but not sent, at the front and in their order."""
-        for entry in reversed(entries):
-            self._lane(entry).appendleft(entry)
-
     def remove(self, entry: Entry) -> None:
         """Let go of an entry that has its outcome, wherever it is; the next of its key is ready."""
+        if entry.gone:
+            return
         entry.gone = True
         key = entry.item.key
         if key is None:
@@ -80,15 +77,13 @@ class Lanes:
         elif was_first:
             self._lane(chain[0]).append(chain[0])
 
-    def take(self, now: float, limit_of: dict[str, int], *, hurry: bool = False) -> list[Entry]:
+    def take(self, now: float, limit_of: dict[str, int]) -> list[Entry]:
         """Return the next batch that is due, one kind, or an empty list.
 
         A lane is due when it can fill a batch, or its first entry has waited `batch_seconds`.
         """
         self._wake(now)
         due = [lane for kind, lane in self._ready.items() if self._due(lane, limit_of[kind], now)]
-        if not due and hurry:
-            due = [lane for lane in self._ready.values() if lane]
         if not due:
             return []
         lane = min(due, key=lambda each: each[0].queued_at)

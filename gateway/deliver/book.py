@@ -1,0 +1,78 @@
+"""The records of one partition without an outcome, and how far the log has been read. No IO."""
+
+from gateway.deliver.lanes import Entry
+from gateway.model.attempt import Tried
+from gateway.model.journal import Open, Snapshot
+
+
+class Book:
+    """Every record below `commit_offset` has its outcome (rule 4)."""
+
+    def __init__(self, next_offset: int) -> None:
+        self.next = next_offset
+        """The next record to read; all below it are judged."""
+        self.open: dict[int, Entry] = {}
+        """In the log's order."""
+        self._failing: dict[int, Entry] = {}
+        self._newest: dict[str, Entry] = {}
+
+    def add(self, entry: Entry, cart: str | None) -> None:
+        """Take in an entry; `cart` where it is the newest state of a cart."""
+        self.open[entry.offset] = entry
+        if entry.first_failed_ms is not None:
+            self._failing[entry.offset] = entry
+        if cart is not None:
+            self._newest[cart] = entry
+
+    def older_state(self, cart: str) -> Entry | None:
+        """Return and forget the entry that was the cart's newest, if it is still open."""
+        entry = self._newest.pop(cart, None)
+        return entry if entry is not None and entry.offset in self.open else None
+
+    def failed(self, entry: Entry) -> None:
+        """Note that the entry waits for another try."""
+        self._failing[entry.offset] = entry
+
+    def went_through(self, now_ms: int) -> None:
+        """Note that the destination took another event: those that fail now fail alone."""
+        for entry in self._failing.values():
+            if entry.alone_since_ms is None and entry.first_failed_ms is not None:
+                entry.alone_since_ms = now_ms
+
+    def close(self, offset: int) -> Entry | None:
+        """Let go of an entry that has its outcome."""
+        self._failing.pop(offset, None)
+        return self.open.pop(offset, None)
+
+    def commit_offset(self) -> int:
+        """Return the first record without an outcome."""
+        return min(next(iter(self.open), self.next), self.next)
+
+    def oldest_ms(self) -> int | None:
+        """Return the log's time of the oldest record without an outcome."""
+        entry = next(iter(self.open.values()), None)
+        return entry.time_ms if entry else None
+
+    def snapshot(self, destination: str, now_ms: int) -> Snapshot:
+        """Return what a successor must know."""
+        return Snapshot(destination, self.next, now_ms, tuple(map(_open, self.open.values())))
+
+
+def _open(entry: Entry) -> Open:
+    return Open(
+        entry.offset,
+        entry.attempts,
+        entry.item.tried,
+        entry.in_flight,
+        entry.first_failed_ms,
+        entry.alone_since_ms,
+    )
+
+
+def remembered(entry: Entry, memory: Open) -> Entry:
+    """Return the entry with what a predecessor knew of it."""
+    entry.attempts = memory.attempts
+    entry.item.tried = Tried(memory.tried)
+    entry.first_failed_ms = memory.first_failed_ms
+    entry.alone_since_ms = memory.alone_since_ms
+    return entry

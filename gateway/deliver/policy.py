@@ -1,0 +1,93 @@
+"""What an attempt's verdict makes of an entry: its outcome, or another try and when. Pure."""
+
+from gateway.deliver.lanes import Entry
+from gateway.deliver.settings import DestinationSettings
+from gateway.model.attempt import IN_DOUBT, Again, Done, Tried, tried_after
+from gateway.model.journal import Postponed, Settled
+from gateway.model.outcome import Outcome, Reason
+from gateway.model.retry import backoff_seconds
+
+NOT_ITS_FAULT = frozenset({Reason.RATE_LIMITED, Reason.SPLIT})
+"""Reasons that count neither as the event's first failure nor against its time alone."""
+
+
+def learn(entry: Entry, again: Again, now_ms: int) -> None:
+    """Note a failed try on the entry."""
+    entry.last = again
+    entry.item.tried = tried_after(entry.item.tried, again.reason)
+    if entry.first_failed_ms is None and again.reason not in NOT_ITS_FAULT:
+        entry.first_failed_ms = now_ms
+
+
+def after_failure(
+    entry: Entry, again: Again, settings: DestinationSettings, now_ms: int, draw: float
+) -> Settled | Postponed:
+    """Return what follows from a try that `learn` has noted; `draw` in [0, 1) is the jitter."""
+    done = _end(entry, again, settings, now_ms)
+    if done is not None:
+        return settled(entry, done)
+    if again.after_seconds is not None:
+        wait = again.after_seconds
+    else:
+        wait = backoff_seconds(entry.attempts, draw)
+    return Postponed(entry.offset, again.reason, now_ms + round(wait * 1000), again.detail)
+
+
+def _end(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int) -> Done | None:
+    doubt = again.reason in IN_DOUBT and must_not_repeat(entry, settings)
+    if doubt:
+        return Done(Outcome.DEAD, Reason.UNKNOWN, again.detail)
+    if entry.stale:
+        return Done(Outcome.SUPERSEDED, Reason.NEWER_CART)
+    if is_expired(entry, settings, now_ms):
+        return expired(entry)
+    return _alone(entry, again, settings, now_ms)
+
+
+def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int) -> Done | None:
+    if again.within_seconds is not None and again.then is not None:
+        over = _passed(entry.first_failed_ms, again.within_seconds, now_ms)
+        return again.then if over else None
+    if _passed(entry.alone_since_ms, settings.retry_alone_seconds, now_ms):
+        return Done(Outcome.DEAD, Reason.FAILED_ALONE, again.detail)
+    return None
+
+
+def before_attempt(entry: Entry, settings: DestinationSettings, now_ms: int) -> Done | None:
+    """Return the outcome of an entry that is not to be sent after all, else None."""
+    if entry.stale:
+        return Done(Outcome.SUPERSEDED, Reason.NEWER_CART)
+    if entry.item.tried is Tried.IN_DOUBT and must_not_repeat(entry, settings):
+        detail = "the gateway stopped before the answer came"
+        return Done(Outcome.DEAD, Reason.UNKNOWN, detail)
+    if is_expired(entry, settings, now_ms):
+        return expired(entry)
+    most = settings.max_age_seconds or entry.item.max_age_seconds
+    if _passed(entry.envelope.corrected_ms, most, now_ms):
+        return Done(Outcome.SKIPPED, Reason.TOO_OLD)
+    return None
+
+
+def must_not_repeat(entry: Entry, settings: DestinationSettings) -> bool:
+    """Whether doubt ends the entry instead of another try (promise 2)."""
+    return not entry.item.repeatable and settings.on_unknown == "bury"
+
+
+def is_expired(entry: Entry, settings: DestinationSettings, now_ms: int) -> bool:
+    """Whether `retry_for_seconds` have passed since the log took it, tried or not (rule 5)."""
+    return _passed(entry.time_ms, settings.retry_for_seconds, now_ms)
+
+
+def expired(entry: Entry) -> Done:
+    """Return the outcome of an entry whose time is over, with what last went wrong."""
+    last = f"last try: {entry.last.reason} {entry.last.detail}" if entry.last else "never tried"
+    return Done(Outcome.DEAD, Reason.EXPIRED, last)
+
+
+def settled(entry: Entry, done: Done) -> Settled:
+    """Return the entry's outcome as the outcome log has it."""
+    return Settled(entry.offset, done.outcome, done.reason, done.detail)
+
+
+def _passed(since_ms: int | None, seconds: float | None, now_ms: int) -> bool:
+    return since_ms is not None and seconds is not None and now_ms - since_ms >= seconds * 1000
