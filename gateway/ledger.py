@@ -7,7 +7,7 @@ what is older it reads in the logs themselves, as far as bounds allow, and says 
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
@@ -317,7 +317,18 @@ class Ledger:
         for name in {name for names in self._routes.values() for name in names}:
             standings.setdefault(name, Standing(name, {}, 0, None, None, None))
         reading = await self.reading()
-        return Summary(reading, tuple(standings[name] for name in sorted(standings)))
+        places = {place for each in standings.values() for place in each.behind}
+        taken_ms = {place: await self._taken_ms(place) for place in sorted(places)}
+        told = [_aged(standings[name], taken_ms, reading.reach_ms) for name in sorted(standings)]
+        return Summary(reading, tuple(told))
+
+    async def _taken_ms(self, place: Place) -> int | None:
+        """Return when the log took an event; None when it is not there (yet, or any more)."""
+        try:
+            records = await self._buffer.read(Log.EVENTS, place.partition, place.offset, 1)
+        except BufferFailedError:
+            return None
+        return records[0].time_ms if records else None
 
     def _now(self) -> int:
         return self._clock.now_ms()
@@ -445,6 +456,12 @@ class Ledger:
                     missing -= ends_with(note, offset)
             start = stop
         return assemble(event, notes, unknown)
+
+
+def _aged(standing: Standing, taken_ms: Mapping[Place, int | None], reach_ms: int) -> Standing:
+    """Reckon with what waits since before the index, which cannot count it."""
+    older = [at for place in standing.behind if (at := taken_ms[place]) and at < reach_ms]
+    return replace(standing, oldest_ms=min(older)) if older else standing
 
 
 def _made_ms(value: str) -> int | None:

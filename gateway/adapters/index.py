@@ -164,7 +164,8 @@ class _Worker:
     """A thread with a connection; its errors come out as IndexFailedError."""
 
     def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, name)
+        self._name = name
+        self._pool: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
     async def open(
@@ -176,32 +177,31 @@ class _Worker:
             self._connection = connect()
             return then(self._connection)
 
-        return await self._in_thread(work)
+        await self.close()
+        self._pool = ThreadPoolExecutor(1, self._name)
+        return await self._in_thread(self._pool, work)
 
     async def run(
         self,
         work: "Callable[Concatenate[sqlite3.Connection, ...], T]",
         *args: Any,
     ) -> T:
-        def bounded() -> T:
-            if self._connection is None:
-                raise IndexFailedError("the index is not open")
-            return work(self._connection, *args)
-
-        return await self._in_thread(bounded)
+        connection, pool = self._connection, self._pool
+        if connection is None or pool is None:
+            raise IndexFailedError("the index is not open")
+        return await self._in_thread(pool, lambda: work(connection, *args))
 
     async def close(self) -> None:
-        def work() -> None:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+        connection, self._connection = self._connection, None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            if connection is not None:
+                await self._in_thread(pool, connection.close)
+            pool.shutdown(wait=False)
 
-        await self._in_thread(work)
-        self._pool.shutdown(wait=False)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
                 raise IndexFailedError("it took too long to search: ask for less") from error
@@ -856,15 +856,29 @@ def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:
             *waiting.get(name, (0, None)),
             max((row["made_ms"] for row in heard.get(name, ())), default=None),
             troubles.get(name),
-            _behind(heard.get(name, ())),
+            _behind(connection, heard.get(name, ())),
         )
         for name in sorted({*hour, *waiting, *heard, *troubles})
     ]
 
 
-def _behind(rows: Rows) -> tuple[tuple[int, int], ...]:
-    return tuple(
-        (row["partition"], min([row["next"], *orjson.loads(row["open"])]))
-        for row in rows
-        if row["next"] is not None
-    )
+def _behind(connection: sqlite3.Connection, rows: Rows) -> tuple[Place, ...]:
+    """Return, per partition, the oldest record that the destination last called open or unread."""
+    places = [_oldest_open(connection, row) for row in rows if row["next"] is not None]
+    return tuple(place for place in places if place)
+
+
+def _oldest_open(connection: sqlite3.Connection, row: sqlite3.Row) -> Place | None:
+    destination, partition, following = row["destination"], row["partition"], row["next"]
+    for offset in sorted(orjson.loads(row["open"])):
+        settled = connection.execute(
+            "SELECT 1 FROM outcomes WHERE partition = ? AND offset = ? AND destination = ?",
+            (partition, offset, destination),
+        ).fetchone()
+        if not settled:
+            return Place(partition, offset)
+    beyond = connection.execute(
+        "SELECT 1 FROM steps WHERE partition = ? AND offset >= ? AND destination = ? LIMIT 1",
+        (partition, following, destination),
+    ).fetchone()
+    return None if beyond else Place(partition, following)

@@ -214,8 +214,8 @@ class Standing:
     heard_ms: int | None
     """When it last wrote to the outcome log."""
     trouble: Trouble | None
-    behind: tuple[tuple[int, int], ...] = ()
-    """Per partition, the oldest offset open as the destination last said; perhaps not indexed."""
+    behind: tuple[Place, ...] = ()
+    """Per partition, the oldest record that it last called open, or was to read next."""
 
 
 def explain(fate: Fate, heard_ms: int | None) -> str:

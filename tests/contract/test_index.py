@@ -87,8 +87,8 @@ async def filled(path: str) -> AsyncIterator[Filled]:
 )
 async def test_an_event_is_found_by_any_of_its_ids(filled: Filled, value: str) -> None:
     fields: dict[str, Any] = {"cartReference": "c-1", "customerId": "u-1", "contactId": "k-1"}
-    more = {"invoiceId": "o-77", "clickId": "click-1", "mailReference": "mail-1"}
-    await filled.take(7, event("e-1", **fields, **more))
+    fields |= {"invoiceId": "o-77", "clickId": "click-1", "mailReference": "mail-1"}
+    await filled.take(7, event("e-1", **fields))
     await filled.take(8, dataclasses.replace(event("other"), context={}))
     assert ids(await filled.index.find(value, 10)) == ["e-1"]
 
