@@ -28,6 +28,8 @@ class Entry:
     """A newer state of its cart has been read."""
     gone: bool = False
     """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
+    behind: bool = False
+    """It waits for others of its key, which may go first."""
     cap: int = UNCAPPED
     """The most items of a request it may share, after a larger one was refused."""
     first_failed_ms: int | None = None
@@ -57,8 +59,15 @@ class Lanes:
                 return
         self._lane(entry).append(entry)
 
-    def again(self, entry: Entry, at: float) -> None:
-        """Take back an entry whose request failed; it is ready at `at`."""
+    def again(self, entry: Entry, at: float, *, yields: bool = False) -> None:
+        """Take back an entry whose request failed; it is ready at `at`.
+
+        It keeps its place before others of its key, unless it `yields`: a sale that waits for its
+        customer's lead must let that lead pass.
+        """
+        if yields:
+            self._leave_chain(entry)
+            entry.behind = True
         heapq.heappush(self._timers, (at, entry.offset, entry))
 
     def remove(self, entry: Entry) -> None:
@@ -66,6 +75,10 @@ class Lanes:
         if entry.gone:
             return
         entry.gone = True
+        if not entry.behind:
+            self._leave_chain(entry)
+
+    def _leave_chain(self, entry: Entry) -> None:
         key = entry.item.key
         if key is None:
             return
@@ -104,7 +117,11 @@ class Lanes:
             entry = heapq.heappop(self._timers)[2]
             if entry.gone:
                 continue
-            entry.queued_at = now - self._batch_seconds  # it has waited enough
+            if entry.behind:
+                entry.behind = False
+                self.add(entry, now)
+                continue
+            entry.queued_at = -self._batch_seconds  # it has waited enough
             self._lane(entry).appendleft(entry)
 
     def _due(self, lane: deque[Entry], limit: int, now: float) -> bool:
@@ -113,7 +130,7 @@ class Lanes:
         if not lane:
             return False
         full = len(lane) >= min(limit, lane[0].cap)
-        return full or now - lane[0].queued_at >= self._batch_seconds
+        return full or now >= lane[0].queued_at + self._batch_seconds
 
     def _lane(self, entry: Entry) -> deque[Entry]:
         return self._ready.setdefault(entry.item.kind, deque())

@@ -1,13 +1,46 @@
 """What every destination can be set to; each destination's own settings type adds to it."""
 
+from ipaddress import ip_address
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 EventType = Literal[
     "page", "product", "cart", "lead", "sale", "customer", "custom", "mail_visit", "mail_order"
 ]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _base_url(text: str) -> str:
+    """Check an address that paths are added to; without its trailing slash."""
+    url = urlsplit(text)
+    if url.scheme == "http" and not _is_loopback(url.hostname or ""):
+        raise ValueError("must be https (http only on loopback)")
+    if url.scheme not in {"http", "https"} or not url.hostname or not text.isascii():
+        raise ValueError("must be an address like https://host.example")
+    if "@" in url.netloc or url.query or url.fragment or any(sign <= " " for sign in text):
+        raise ValueError("must be without user, query, fragment and spaces")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    """Check a secret that is sent as a header; a file's line end is no part of it."""
+    text = secret.get_secret_value().strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise ValueError("must be visible ASCII, and not empty")
+    return SecretStr(text)
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
 class DestinationSettings(BaseModel):

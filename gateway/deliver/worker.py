@@ -271,6 +271,8 @@ class _Worker:
         reply = None
         try:
             request = self._request(batch)
+            if request is None:
+                return await self._conclude(batch, None, _unmade(batch))
             announced = entries.announce(
                 self._parts.name, batch, request, self._parts.house.clock.now_ms()
             )
@@ -291,8 +293,13 @@ class _Worker:
             except BufferUnavailableError:
                 await asyncio.sleep(OUTAGE_SECONDS)
 
-    def _request(self, batch: list[Entry]) -> Request:
-        return self._parts.destination.request([entry.item for entry in batch])
+    def _request(self, batch: list[Entry]) -> Request | None:
+        """Return the request, or None where the destination's own code can't stand the batch."""
+        try:
+            return self._parts.destination.request([entry.item for entry in batch])
+        except Exception:
+            LOG.exception("%s: no request could be made", self._parts.name)
+            return None
 
     async def _send(self, request: Request) -> Reply:
         began = self._loop.time()
@@ -306,7 +313,7 @@ class _Worker:
         measure.attempt(self._parts.name, request, reply, self._loop.time() - began)
         return reply
 
-    async def _conclude(self, batch: list[Entry], request: Request, reply: Reply) -> None:
+    async def _conclude(self, batch: list[Entry], request: Request | None, reply: Reply) -> None:
         """Decide what came of a request, write it, act on it."""
         now_ms = self._parts.house.clock.now_ms()
         if any(isinstance(each, Done) and each.outcome in _TAKEN for each in reply.verdicts):
@@ -324,7 +331,7 @@ class _Worker:
                 settled.append((entry, decided))
             else:
                 postponed.append((entry, decided))
-        await self._settle(settled, postponed, (request, reply))
+        await self._settle(settled, postponed, (request, reply) if request else None)
 
     def _after_failure(self, entry: Entry, again: Again, now_ms: int) -> Settled | Postponed:
         policy.learn(entry, again, now_ms)
@@ -361,7 +368,8 @@ class _Worker:
         entry.in_flight = False
         self._book.failed(entry)
         wait = (postponed.next_ms - self._parts.house.clock.now_ms()) / 1000
-        self._lanes.again(entry, self._loop.time() + max(0.0, wait))
+        yields = entry.last is not None and entry.last.then is not None
+        self._lanes.again(entry, self._loop.time() + max(0.0, wait), yields=yields)
 
     def _close(self, settled: Sequence[Settled]) -> None:
         now_ms = self._parts.house.clock.now_ms()
@@ -437,6 +445,13 @@ class _Worker:
 
 
 _TAKEN = frozenset({Outcome.DELIVERED, Outcome.DUPLICATE})
+
+
+def _unmade(batch: Sequence[Entry]) -> Reply:
+    """Return the verdicts on a batch for which no request could be made: find the one at fault."""
+    if len(batch) > 1:
+        return Reply((Again(Reason.SPLIT, 0.0),) * len(batch))
+    return Reply((Done(Outcome.DEAD, Reason.REFUSED, "internal error: no request can be made"),))
 
 
 async def _first(futures: Sequence["asyncio.Future[Any]"]) -> None:

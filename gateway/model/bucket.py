@@ -1,5 +1,8 @@
 """A token bucket: so many requests a second, with a burst of one second's worth. Pure."""
 
+_ROUNDING = 1e-9
+"""Less than this of a token is not missing, but lost in adding up."""
+
 
 class Bucket:
     """Times are of any rising clock, in seconds."""
@@ -16,7 +19,8 @@ class Bucket:
         """Return how long until one may be taken."""
         self._tokens = min(self._most(), self._tokens + (now - self._at) * self.rate)
         self._at = now
-        return max(0.0, (1.0 - self._tokens) / self.rate)
+        missing = 1.0 - self._tokens
+        return missing / self.rate if missing > _ROUNDING else 0.0
 
     def take(self) -> None:
         """Take one; call after `wait_seconds` gave 0."""

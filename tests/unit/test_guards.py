@@ -98,7 +98,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
     shutil.copytree(ROOT / ".ci", folder / ".ci")
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests" / "test_bad.py").write_text(BAD_TESTS)
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
+    environment = {**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
     environment.pop("CI", None)
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"],

@@ -1,0 +1,205 @@
+"""The folder of NDJSON files: nothing lost, nothing torn, nothing overwritten."""
+
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.adapters.destinations.file import FileDestination, FileSettings
+from gateway.model.attempt import Again, Done, Item, Reply
+from gateway.model.envelope import Derived
+from gateway.model.outcome import Outcome, Reason
+from tests.sample import NOW_MS, StoppedClock, envelope
+
+HOUR_MS = 3_600_000
+Write = Callable[..., Awaitable[Reply]]
+
+
+@pytest.fixture
+def clock() -> StoppedClock:
+    return StoppedClock()
+
+
+@pytest.fixture
+async def opened(
+    tmp_path: Path, clock: StoppedClock
+) -> AsyncIterator[Callable[..., Awaitable[FileDestination]]]:
+    """Start a destination on the folder; the one before it is stopped first."""
+    running: list[FileDestination] = []
+
+    async def start(**chosen: Any) -> FileDestination:
+        while running:
+            await running.pop().stop()
+        settings = {"kind": "file", "path": tmp_path / "out", **chosen}
+        destination = FileDestination(FileSettings.model_validate(settings), clock)
+        running.append(destination)
+        await destination.start()
+        return destination
+
+    yield start
+    for destination in running:
+        await destination.stop()
+
+
+Opened = Callable[..., Awaitable[FileDestination]]
+
+
+async def write(destination: FileDestination, clock: StoppedClock, *ids: str) -> Reply:
+    """Append an event for each id; the file is then as old as the clock says."""
+    items = [destination.prepare(envelope("page", id=each), NOW_MS) for each in ids]
+    reply = await destination.send(
+        destination.request([item for item in items if isinstance(item, Item)])
+    )
+    current = destination._current
+    if current.exists():
+        os.utime(current, (clock.ms / 1000, clock.ms / 1000))
+    return reply
+
+
+def ids(path: Path) -> list[str]:
+    return [orjson.loads(line)["id"] for line in path.read_bytes().splitlines()]
+
+
+def files(folder: Path) -> dict[str, list[str]]:
+    return {path.name: ids(path) for path in sorted((folder / "out").glob("*.ndjson"))}
+
+
+async def test_an_event_is_a_line_with_every_field(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened()
+    sale = envelope("sale", derived=Derived("close", "e-0"), metadata={"line": "a\nb\u2028c"})
+    item = destination.prepare(sale, NOW_MS)
+    assert isinstance(item, Item)
+    assert (item.key, item.repeatable) == (None, True)
+    reply = await destination.send(destination.request([item]))
+    assert reply.verdicts == (Done(Outcome.DELIVERED),)
+    content = (tmp_path / "out" / "events.ndjson").read_bytes()
+    assert content.endswith(b"\n")
+    assert content.count(b"\n") == 1
+    assert orjson.loads(content) == sale.public()
+    assert clock.ms == NOW_MS
+
+
+async def test_batches_follow_each_other_also_after_a_restart(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    await write(await opened(), clock, "a", "b")
+    await write(await opened(), clock, "c")
+    assert files(tmp_path) == {"events.ndjson": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize("torn", [b'{"id": "b', b'{"id": "' + b"b" * 200_000, b"\xff"])
+async def test_the_torn_line_of_a_crash_is_cut(
+    torn: bytes, opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    await write(await opened(), clock, "a")
+    with (tmp_path / "out" / "events.ndjson").open("ab") as file:
+        file.write(torn)
+    destination = await opened(rotate_seconds=1e12)
+    assert files(tmp_path) == {"events.ndjson": ["a"]}
+    await write(destination, clock, "b")
+    assert files(tmp_path) == {"events.ndjson": ["a", "b"]}
+
+
+async def test_a_file_that_is_one_torn_line_is_emptied(opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "events.ndjson").write_bytes(b'{"id"')
+    await opened()
+    assert files(tmp_path) == {"events.ndjson": []}
+
+
+async def test_a_full_file_gets_a_name_with_its_time(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened(rotate_bytes=1)
+    await write(destination, clock, "a", "b")
+    clock.ms += 61_000
+    await write(destination, clock, "c")
+    assert files(tmp_path) == {
+        "events-20260302T101601.120Z.ndjson": ["a", "b"],
+        "events.ndjson": ["c"],
+    }
+
+
+async def test_no_file_is_overwritten_when_two_are_full_at_once(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened(rotate_bytes=1)
+    for each in "abc":
+        await write(destination, clock, each)
+    assert files(tmp_path) == {
+        "events-20260302T101500.120Z.ndjson": ["a"],
+        "events-20260302T101500.121Z.ndjson": ["b"],
+        "events.ndjson": ["c"],
+    }
+
+
+async def test_a_file_holds_one_period_also_across_a_restart(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    await write(await opened(rotate_seconds=3600), clock, "a")
+    clock.ms += HOUR_MS // 2
+    await write(await opened(rotate_seconds=3600), clock, "b")
+    clock.ms += HOUR_MS // 2
+    await write(await opened(rotate_seconds=3600), clock, "c")
+    assert files(tmp_path) == {
+        "events-20260302T111500.120Z.ndjson": ["a", "b"],
+        "events.ndjson": ["c"],
+    }
+
+
+async def test_a_folder_that_cannot_be_written_is_tried_again(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened()
+    shutil.rmtree(tmp_path / "out")
+    reply = await write(destination, clock, "a", "b")
+    detail = f"{tmp_path / 'out'}: {os.strerror(errno.ENOENT)}"
+    assert reply.verdicts == (Again(Reason.UNAVAILABLE, detail=detail),) * 2
+    assert reply.answer == detail
+    (tmp_path / "out").mkdir()
+    await write(destination, clock, "a", "b")
+    assert files(tmp_path) == {"events.ndjson": ["a", "b"]}
+
+
+async def test_a_full_disk_leaves_no_part_of_a_batch(
+    opened: Opened, clock: StoppedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destination = await opened()
+    await write(destination, clock, "a")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        reply = await write(destination, clock, "b", "c")
+    assert "No space left on device" in reply.answer
+    assert {verdict.reason for verdict in reply.verdicts} == {Reason.UNAVAILABLE}
+    assert files(tmp_path) == {"events.ndjson": ["a"]}
+    await write(destination, clock, "b", "c")
+    assert files(tmp_path) == {"events.ndjson": ["a", "b", "c"]}
+
+
+async def test_a_folder_belongs_to_one_at_a_time(opened: Opened, tmp_path: Path) -> None:
+    await opened()
+    settings = FileSettings.model_validate({"kind": "file", "path": tmp_path / "out"})
+    second = FileDestination(settings, StoppedClock())
+    with pytest.raises(OSError, match="in use by another destination or process"):
+        await second.start()
+    await second.stop()
+
+
+async def test_a_path_that_is_a_file_is_said_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    settings = FileSettings.model_validate({"kind": "file", "path": tmp_path / "taken"})
+    destination = FileDestination(settings, StoppedClock())
+    with pytest.raises(OSError, match="exists"):
+        await destination.start()
+    await destination.stop()
