@@ -251,7 +251,7 @@ def needed_seconds(settings: Settings) -> float:
 
 
 def needed_bytes(settings: Settings) -> int:
-    """Return what `max_bytes` must be for a destination that is down for as long as events are kept.
+    """Return what `max_bytes` must be for a destination that is down while events wait for it.
 
     The traffic is that which the window is made for: `window_records` in `window_seconds`.
     """
