@@ -4,9 +4,11 @@ It shows personal data, so it answers on loopback, to a browser that knows it by
 (a page elsewhere that had its own name point here gets nothing), or to who has the token.
 """
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +41,6 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
-    "/console-parts.js": ("console-parts.js", "text/javascript"),
 }
 _HEADERS = {
     "Content-Security-Policy": (
@@ -78,27 +79,23 @@ class ConsoleSettings(BaseModel):
 
 
 _LEDGER = web.AppKey("ledger", Ledger)
-_NOW = web.AppKey("now", Callable[[], int])
 _TAILS = web.AppKey("tails", list[None])
 _PAGES = web.AppKey("pages", dict[str, tuple[bytes, str]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_console(
-    ledger: Ledger, settings: ConsoleSettings, static_folder: Path, now_ms: Callable[[], int]
+    ledger: Ledger, settings: ConsoleSettings, static_folder: Path
 ) -> web.Application:
-    """Build the console app. `static_folder` holds `console/`, which is read now.
+    """Build the console app.
 
-    Raises FileNotFoundError when the page is missing.
+    `static_folder` holds `console/`, which is read at start: FileNotFoundError when it is missing.
     """
     app = web.Application(middlewares=[_guard(settings), _answer_errors])
     app[_LEDGER] = ledger
-    app[_NOW] = now_ms
     app[_TAILS] = []
-    folder = static_folder / "console"
-    app[_PAGES] = {
-        path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-    }
+    app[_PAGES] = {}
+    app.on_startup.append(partial(_load, static_folder / "console"))
     for path in _FILES:
         app.router.add_get(path, _page)
     app.router.add_get("/api/events", _events)
@@ -109,6 +106,11 @@ def create_console(
     app.router.add_get("/api/summary", _summary)
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+async def _load(folder: Path, app: web.Application) -> None:
+    for path, (name, kind) in _FILES.items():
+        app[_PAGES][path] = (await asyncio.to_thread((folder / name).read_bytes), kind)
 
 
 # Who may ask.
@@ -249,7 +251,7 @@ async def _letter(request: web.Request) -> web.Response:
 
 
 async def _summary(request: web.Request) -> web.Response:
-    return _json(summary_json(await request.app[_LEDGER].summary(), request.app[_NOW]()))
+    return _json(summary_json(await request.app[_LEDGER].summary()))
 
 
 async def _heard(ledger: Ledger) -> dict[str, int]:
