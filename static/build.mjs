@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { brotliCompressSync, brotliDecompressSync, constants, gunzipSync, gzipSync } from 'node:zlib';
 import { buildSync } from 'esbuild';
+import { minify_sync as squeeze } from 'terser';
 
 const LIMIT_BYTES = 2500;
 const root = new URL('.', import.meta.url);
@@ -27,7 +28,9 @@ function minify() {
     tsconfigRaw: '{}',
     write: false,
   });
-  return Buffer.from(built.outputFiles[0].contents);
+  // A second pass by terser, whose names and order of declarations compress better: 3 % less.
+  const options = { ecma: 2019, compress: { join_vars: false } };
+  return Buffer.from(squeeze(built.outputFiles[0].text, options).code);
 }
 
 /** The description that the gateway serves the script by. */

@@ -44,21 +44,22 @@
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 const SESSION_IDLE = HOUR / 2;
+const LONGEST_WAIT = HOUR / 2;
 /** Below the gateway's window of 24 h: an older event could be counted twice. */
 const AGE_LIMIT = 23 * HOUR;
 /** While a page waits for an answer, others leave its events alone; it may have gone. */
 const LEASE = 15 * SECOND;
 /** The browser allows 64 KiB of keepalive bodies in flight, for this page's scripts together. */
-const FLIGHT_BYTES = 48 * 1024;
-const KEEPALIVE_BYTES = 60 * 1024;
+const FLIGHT_BYTES = 48e3;
+const KEEPALIVE_BYTES = 6e4;
 /** In localStorage, which has room for about five million. */
 const KEPT_CHARACTERS = 5e5;
 const KEPT_EVENTS = 500;
 const KEPT_VIEWS = 25;
 
-/** Fields that may identify a person: never sent without full consent. */
+/** How fields begin that may identify a person: never sent without full consent. */
 const PERSONAL =
-  /^(customer|visitorId|sessionId|newSession|contactId|eclub|clickId|adClickIds|mailReference|country|stripe|metadata|recent)/;
+  /^(customer|visitor|session|newSession|contact|eclub|click|adClick|mail|country|stripe|metadata|recent)/;
 /** gclid, fbclid, msclkid, gbraid and their like. */
 const AD_CLICK = /^\w{0,26}(clk?id|braid)$/i;
 /** Parameters of a landing link, the field each one fills, and the field's limit in characters. */
@@ -77,7 +78,7 @@ const LANDING = /** @type {Record<string, [string, number]>} */ (/** @type {any}
  * @param {number} now milliseconds
  */
 export const uuid = (now) =>
-  (now.toString(16).padStart(12, '0').replace(/.{8}/, '$&-') + '-7xxx-8xxx-xxxxxxxxxxxx').replace(
+  ((0 + now.toString(16)).replace(/.{8}/, '$&-') + '-7xxx-8xxx-xxxxxxxxxxxx').replace(
     /x/g,
     () => (crypto.getRandomValues(new Uint8Array(1))[0] & 15).toString(16),
   );
@@ -106,7 +107,7 @@ export const landing = (search) => {
   new URLSearchParams(search).forEach((value, name) => {
     const [field, limit] = LANDING[name.toLowerCase()] || [];
     const group = AD_CLICK.test(name) ? 'adClickIds' : /^utm_\w{1,28}$/.test(name) && 'utm';
-    if (field && value && value.length <= limit) found[field] = value;
+    if (value && value.length <= limit) found[field] = value;
     if (group && value && value.length < 256) {
       found[group] = found[group] || {};
       if (Object.keys(found[group]).length < 10) found[group][name] = value;
@@ -117,21 +118,21 @@ export const landing = (search) => {
 
 /**
  * How long to wait after a failed try, in milliseconds: as long as the gateway asked, else doubling
- * from a second to four minutes; up to half as long again, so that browsers spread; an hour at most.
+ * from a second to four minutes; up to half as long again, so that browsers spread; half an hour at most.
  * @param {number} failures in a row before this one
  * @param {number} retryAfter seconds, 0 if not said
  * @param {number} random from 0 to 1
  */
 export const retryDelay = (failures, retryAfter, random) =>
-  Math.min(2400, retryAfter || 2 ** Math.min(8, failures)) * SECOND * (1 + random / 2);
+  Math.min(1200, retryAfter || 2 ** Math.min(8, failures)) * SECOND * (1 + random / 2);
 
 /**
  * The milliseconds left until an instant: none if it has passed, is no number, or is further off
  * than anything is put off, for a clock that was set back must not hold events up.
  * @param {number} instant
- * @param {number} now
  */
-export const left = (instant, now) => (instant > now && instant - now <= HOUR ? instant - now : 0);
+export const left = (instant, now = Date.now()) =>
+  instant > now && instant - now <= LONGEST_WAIT ? instant - now : 0;
 
 /** @param {Fields} event */
 const young = (event) => Date.now() - Date.parse(event.time) < AGE_LIMIT;
@@ -219,10 +220,14 @@ const start = (script) => {
     }
   };
 
-  const waiting = () =>
-    Object.keys(store)
-      .filter((name) => name.startsWith(prefix + 'e:'))
-      .sort();
+  /**
+   * @param {Record<string, string>} place
+   * @param {string} start
+   */
+  const namesIn = (place, start) => Object.keys(place).filter((name) => name.startsWith(start));
+
+  /** The names of events that wait, oldest first. Ids begin with 0 until the year 2527. */
+  const waiting = () => namesIn(store, prefix + '0').sort();
 
   /** Beyond the bounds, the oldest events go. */
   const prune = () => {
@@ -232,7 +237,7 @@ const start = (script) => {
       .forEach((name, newer) => {
         room -= store[name].length;
         if (room < 0 || newer >= KEPT_EVENTS) {
-          log('dropped:', store[name]);
+          log('dropped', name);
           delete store[name];
         }
       });
@@ -258,10 +263,9 @@ const start = (script) => {
         .then(async (answer) => {
           // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
           const text = await answer.text();
-          const { status } = answer;
-          if (/408|429|5../.test('' + status)) return +(answer.headers.get('Retry-After') || 0) || 0;
+          const status = /** @type {any} */ (answer.status);
           if (status != 204) log(status, text, body);
-          return -1;
+          return /408|429|5../.test(status) ? +(/** @type {any} */ (answer.headers.get('Retry-After'))) || 0 : -1;
         })
         .catch((error) => {
           // No answer: in doubt, so again under the same ids.
@@ -270,7 +274,7 @@ const start = (script) => {
         }),
     ) ||
     // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
-    (navigator.sendBeacon(endpoint, body) ? -1 : 0);
+    -(/** @type {any} */ (navigator.sendBeacon(endpoint, body)));
 
   /**
    * Says until when entries are left to the page that sends them. One that is gone stays gone.
@@ -284,7 +288,7 @@ const start = (script) => {
     });
 
   /** How long the gateway is to be left alone, in milliseconds. */
-  const paused = () => left(+store[pauseName], Date.now());
+  const paused = () => left(+store[pauseName]);
 
   /** @param {Batch} batch */
   const send = async ({ context, names, events }) => {
@@ -312,17 +316,16 @@ const start = (script) => {
   const flush = (leaving) => {
     const /** @type {Batch[]} */ batches = [];
     // What only this page's memory holds goes now or never.
-    const last = leaving && consent != 'full';
-    const pause = last ? 0 : paused();
-    let next = pause || HOUR;
+    const pause = leaving && consent != 'full' ? 0 : paused();
+    let next = pause || LONGEST_WAIT;
     waiting().forEach((name) => {
       const entry = read(name);
       if (!safely(() => young(entry[2]))) delete store[name];
-      else if (left(entry[0], Date.now())) next = Math.min(next, left(entry[0], Date.now()));
+      else if (left(entry[0])) next = Math.min(next, left(entry[0]));
       else addToBatches(batches, name, entry);
     });
     // After a failure, one request tries whether the gateway is back.
-    if (!pause) batches.slice(0, failures && !last ? 1 : 99).forEach(send);
+    if (!pause) batches.slice(0, failures && !leaving ? 1 : 99).forEach(send);
     schedule(next);
   };
 
@@ -337,7 +340,7 @@ const start = (script) => {
     state.visitorId = state.visitorId || uuid(clock);
     if (!(clock - /** @type {number} */ (state.seen) < SESSION_IDLE)) {
       const { referrer } = document;
-      const external = /^http/.test(referrer) && referrer.split('/')[2] != location.host;
+      const external = /^http/.test(referrer) && new URL(referrer).host != location.host;
       state.sessionId = uuid(clock);
       state.fresh = true;
       state.referrer = external ? clean(referrer) : undefined;
@@ -353,17 +356,15 @@ const start = (script) => {
   const track = (type, fields) => {
     const full = consent == 'full';
     // Without full consent nothing is left of a customer.
-    if (consent == 'none' || (!full && type == 'customer')) return log('not sent:', type);
+    if (consent == 'none' || (!full && type == 'customer')) return log('not sent', type);
     touch();
-    const { seen, fresh, told, views = [], cart = {}, ...known } = state;
+    const { views = [], cart = {}, fresh, seen, told, ...known } = state;
     const url = clean(location.href);
-    const time = new Date(clock).toISOString();
+    const time = new Date(clock);
     const /** @type {Fields} */ event = { ...fields, type, id: uuid(clock), time };
     const language = options.language || document.documentElement.lang || undefined;
-    // By characters, as the gateway counts, for half an emoji would be refused.
-    if (type == 'page')
-      event.title = [...(event.title || document.title)].slice(0, 500).join('') || undefined;
-    if (type == 'product' && full) {
+    if (type == 'page') event.title = (event.title || document.title).slice(0, 500) || undefined;
+    if (full && type == 'product') {
       const { id, itemId, category } = event;
       if (fresh) event.newSession = true;
       state.fresh = false;
@@ -377,7 +378,7 @@ const start = (script) => {
     const entry = JSON.stringify([0, { consent, ...known, language, url }, event], (name, value) =>
       full || !PERSONAL.test(name) ? value : undefined,
     );
-    put(prefix + 'e:' + event.id, entry);
+    put(prefix + event.id, entry);
     prune();
     log(entry);
   };
@@ -389,11 +390,11 @@ const start = (script) => {
   const introduce = (profile) => {
     const { customerId, contactId, eclub, views = [], cart, told } = state;
     const ids = '' + [customerId, contactId, eclub];
-    if (consent != 'full' || ids == ',,' || ids == told) return;
+    if (ids == ',,' || ids == told || consent != 'full') return;
     state.told = ids;
-    const recent = contactId && views.filter(young);
-    if (recent) delete state.views;
-    track('customer', { ...profile, recent: recent && recent[0] ? recent : undefined });
+    const recent = views.filter(young);
+    if (contactId) delete state.views;
+    track('customer', { ...profile, recent: contactId && recent[0] ? recent : undefined });
     if (contactId && cart && young(cart)) track('cart', cart);
   };
 
@@ -415,14 +416,12 @@ const start = (script) => {
 
   // Commands
 
-  const commands = /** @type {Record<string, (fields: any) => void>} */ (/** @type {any} */ ({
-    __proto__: null,
-
-    debug: (/** @type {any} */ on) => {
+  const commands = /** @type {Record<string, (fields: any) => void>} */ ({
+    debug: (on) => {
       debug = on !== false;
     },
 
-    consent: (/** @type {any} */ choice) => {
+    consent: (choice) => {
       const before = consent;
       const memory = store;
       consent = choice == 'none' ? choice : 'limited';
@@ -431,7 +430,7 @@ const start = (script) => {
         store = device();
         // The browser's visitor and session go on; what this page has learnt is newer.
         const { visitorId, sessionId, seen, fresh, ...learnt } = state;
-        state = { visitorId, sessionId, seen, fresh, ...read(stateName), ...learnt };
+        state = { ...state, ...read(stateName), ...learnt };
         Object.keys(memory).forEach((name) => put(name, memory[name]));
         introduce();
       } else {
@@ -441,13 +440,13 @@ const start = (script) => {
           store = {};
           state = {};
         }
-        Object.keys(kept).forEach((name) => name.startsWith(prefix) && delete kept[name]);
+        namesIn(kept, prefix).forEach((name) => delete kept[name]);
       }
       // The page was not counted yet.
       if (before == 'none' && here) look(true);
     },
 
-    identify: (/** @type {any} */ { customerId, contactId, eclub, ...profile }) => {
+    identify: ({ customerId, contactId, eclub, ...profile }) => {
       look();
       Object.entries({ customerId, contactId, eclub }).forEach(([name, id]) => {
         if (id !== undefined) state[name] = id ? '' + id : null;
@@ -460,7 +459,7 @@ const start = (script) => {
       // null, for the gateway's cookie may still know the contact.
       state = { contactId: null };
     },
-  }));
+  });
 
   /**
    * Does something with what is remembered, and remembers what it changed.
@@ -496,7 +495,7 @@ const start = (script) => {
   if (choice == 'none') consent = choice;
   [...q].forEach((call) => gateway(.../** @type {[string]} */ (call)));
 
-  /** @param {Partial<PageTransitionEvent>} [event] */
+  /** @param {any} [event] where it is persisted, the page comes back as it was left */
   const arrive = (event) => run(() => look(event && event.persisted));
   const leave = () => safely(() => flush(true));
   const { pushState } = history;
