@@ -25,7 +25,7 @@ class Entry:
     attempts: int = 0
     in_flight: bool = False
     stale: bool = False
-    """A newer state of its cart has been read."""
+    """A newer state of its cart was read while its request was in flight."""
     gone: bool = False
     """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
     behind: bool = False
