@@ -48,7 +48,9 @@ def known_names(place: tuple[str, ...], kind: object = None) -> Iterable[str]:
     for part in place:
         found = _below(found, part)
     if len(found) > 1:
-        found = [model for model in found if kind in get_args(model.model_fields["kind"].annotation)]
+        found = [
+            model for model in found if kind in get_args(model.model_fields["kind"].annotation)
+        ]
     return {name for model in found for name in model.model_fields}
 
 

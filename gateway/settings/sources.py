@@ -132,7 +132,9 @@ def _overlay(raw: Raw, name: str, origin: str, text: str) -> None:
         if not isinstance(below, dict):
             outer = ".".join(place)
             raw.problems.append(
-                Problem(outer, "is a value, so nothing can be set below it", f"unset {name}", origin)
+                Problem(
+                    outer, "is a value, so nothing can be set below it", f"unset {name}", origin
+                )
             )
             return
         raw.origins.setdefault(place, origin) if not below else None
