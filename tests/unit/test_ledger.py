@@ -74,7 +74,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what must become true within ten seconds."""
     async with asyncio.timeout(10):
-        while not await condition():  # noqa: ASYNC110 - what is waited for has no event
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -94,14 +94,14 @@ async def commit(buffer: SqliteBuffer, destination: str, position: Position) -> 
 
 async def until_first_is(buffer: SqliteBuffer, log: Log, first: int) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await buffer.span(log, 0)).first != first:  # noqa: ASYNC110 - the buffer tells nobody
+        while (await buffer.span(log, 0)).first != first:
             await asyncio.sleep(0.005)
 
 
 async def until_room(buffer: SqliteBuffer, window_from: int) -> None:
     """Wait until room is not short any more; never may the window be touched."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while buffer.used_bytes > module.SHORT_SHARE * buffer.max_bytes:  # noqa: ASYNC110 - as above
+        while buffer.used_bytes > module.SHORT_SHARE * buffer.max_bytes:
             await asyncio.sleep(0.005)
     assert 0 < (await buffer.span(Log.EVENTS, 0)).first <= window_from
 
