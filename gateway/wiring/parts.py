@@ -33,12 +33,13 @@ class Parts:
     """All roles in one process: what runs, by what it is called."""
 
     settings: Settings
+    clock: Clock
     buffer: Buffer
     client: AiohttpClient
     """Shared by the destinations."""
     ingest: Ingest
     ledger: Ledger
-    deliver: Mapping[str, Deliver]
+    destinations: Mapping[str, Destination]
     readiness: Readiness
     public: web.Application
     admin: web.Application
@@ -63,15 +64,16 @@ def build(settings: Settings) -> Parts:
     metrics.BUILD_INFO.labels(__version__, platform.python_version()).set(1)
     return Parts(
         settings=settings,
+        clock=clock,
         buffer=buffer,
         client=client,
         ingest=ingest,
         ledger=ledger,
-        deliver=_deliver(settings, destinations, buffer, clock),
+        destinations=destinations,
         readiness=readiness,
         public=create_public(ingest, settings.http, clock, static / "dist"),
         admin=create_admin(readiness),
-        console=create_console(ledger, settings.console, static, clock.now_ms),
+        console=create_console(ledger, settings.console, static),
     )
 
 
@@ -88,19 +90,19 @@ def build_destination(settings: AnyDestination, http: HttpClient, clock: Clock) 
             assert_never(settings)
 
 
-def _deliver(
-    settings: Settings, destinations: Mapping[str, Destination], buffer: Buffer, clock: Clock
-) -> dict[str, Deliver]:
+def build_deliver(parts: Parts) -> dict[str, Deliver]:
+    """Build the delivery to each destination, in the running event loop."""
+    settings = parts.settings
     house = House(
-        buffer=buffer,
+        buffer=parts.buffer,
         routes={name: frozenset(site.destinations) for name, site in settings.sites.items()},
-        clock=clock,
+        clock=parts.clock,
         dedup=settings.dedup,
         retention_seconds=settings.buffer.retention_seconds,
     )
     return {
         name: Deliver(name, destination, settings.destinations[name], house)
-        for name, destination in destinations.items()
+        for name, destination in parts.destinations.items()
     }
 
 

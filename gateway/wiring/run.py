@@ -13,7 +13,7 @@ from aiohttp import web
 from gateway.http.public import PublicRunner
 from gateway.model.retry import backoff_seconds
 from gateway.settings.sections import Settings
-from gateway.wiring.parts import Parts, build
+from gateway.wiring.parts import Parts, build, build_deliver
 from gateway.wiring.servers import CannotListenError, Server
 from gateway.wiring.stop import Stop, end_all, leave
 
@@ -139,11 +139,11 @@ class Process:
         self._ledger = asyncio.create_task(parts.ledger.run())
         self._ledger.add_done_callback(_report)
         await self._console.start()
-        for name, deliver in parts.deliver.items():
+        for name, deliver in build_deliver(parts).items():
             self._delivering[name] = asyncio.create_task(
                 keep_running(name, deliver.run, self._ending)
             )
-        _log.info("delivering to %s", ", ".join(parts.deliver) or "no destination")
+        _log.info("delivering to %s", ", ".join(parts.destinations) or "no destination")
 
     async def _drain(self, stop: Stop) -> None:
         self._parts.readiness.stopping()
