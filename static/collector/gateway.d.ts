@@ -106,8 +106,8 @@ export interface Gateway {
 }
 
 declare global {
+  var gateway: Gateway;
   interface Window {
-    gateway: Gateway;
     /** The key of the collector that runs on this page. */
     gatewayKey?: string;
   }
