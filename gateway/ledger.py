@@ -110,6 +110,7 @@ class Trace:
 class Summary:
     """How the destinations do, and how far this is known."""
 
+    now_ms: int
     reading: Reading
     destinations: tuple[Standing, ...]
 
@@ -313,14 +314,15 @@ class Ledger:
         return self._summary[1]
 
     async def _summarise(self) -> Summary:
-        standings = {each.destination: each for each in await self._index.standings(self._now())}
+        now_ms = self._clock.now_ms()
+        standings = {each.destination: each for each in await self._index.standings(now_ms)}
         for name in {name for names in self._routes.values() for name in names}:
             standings.setdefault(name, Standing(name, {}, 0, None, None, None))
         reading = await self.reading()
         places = {place for each in standings.values() for place in each.behind}
         taken_ms = {place: await self._taken_ms(place) for place in sorted(places)}
         told = [_aged(standings[name], taken_ms, reading.reach_ms) for name in sorted(standings)]
-        return Summary(reading, tuple(told))
+        return Summary(now_ms, reading, tuple(told))
 
     async def _taken_ms(self, place: Place) -> int | None:
         """Return when the log took an event; None when it is not there (yet, or any more)."""
@@ -329,9 +331,6 @@ class Ledger:
         except BufferFailedError:
             return None
         return records[0].time_ms if records else None
-
-    def _now(self) -> int:
-        return self._clock.now_ms()
 
     async def trace(
         self, value: str, *, older: bool = False, before_ms: int | None = None

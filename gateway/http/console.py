@@ -4,9 +4,11 @@ It shows personal data, so it answers on loopback, to a browser that knows it by
 (a page elsewhere that had its own name point here gets nothing), or to who has the token.
 """
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,7 +41,7 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
-    "/console-parts.js": ("console-parts.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
     "Content-Security-Policy": (
@@ -78,27 +80,25 @@ class ConsoleSettings(BaseModel):
 
 
 _LEDGER = web.AppKey("ledger", Ledger)
-_NOW = web.AppKey("now", Callable[[], int])
-_TAILS = web.AppKey("tails", list[None])
+_TAILS = web.AppKey("tails", set[asyncio.Task[Any]])
 _PAGES = web.AppKey("pages", dict[str, tuple[bytes, str]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_console(
-    ledger: Ledger, settings: ConsoleSettings, static_folder: Path, now_ms: Callable[[], int]
+    ledger: Ledger, settings: ConsoleSettings, static_folder: Path
 ) -> web.Application:
-    """Build the console app. `static_folder` holds `console/`, which is read now.
+    """Build the console app.
 
-    Raises FileNotFoundError when the page is missing.
+    `static_folder` holds `console/`, which is read at start: FileNotFoundError when it is missing.
     """
     app = web.Application(middlewares=[_guard(settings), _answer_errors])
     app[_LEDGER] = ledger
-    app[_NOW] = now_ms
-    app[_TAILS] = []
-    folder = static_folder / "console"
-    app[_PAGES] = {
-        path: ((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()
-    }
+    tails: set[asyncio.Task[Any]] = set()
+    app[_TAILS] = tails
+    app[_PAGES] = {}
+    app.on_shutdown.append(_end_tails)
+    app.on_startup.append(partial(_load, static_folder / "console"))
     for path in _FILES:
         app.router.add_get(path, _page)
     app.router.add_get("/api/events", _events)
@@ -109,6 +109,17 @@ def create_console(
     app.router.add_get("/api/summary", _summary)
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+async def _end_tails(app: web.Application) -> None:
+    """Let nobody wait for news any more, so that the port closes at once."""
+    for tail in list(app[_TAILS]):
+        tail.cancel()
+
+
+async def _load(folder: Path, app: web.Application) -> None:
+    for path, (name, kind) in _FILES.items():
+        app[_PAGES][path] = (await asyncio.to_thread((folder / name).read_bytes), kind)
 
 
 # Who may ask.
@@ -205,13 +216,17 @@ async def _tail(request: web.Request) -> web.Response:
         raise IndexFailedError(f"{MOST_TAILS} tails are open already: close one")
     ledger = request.app[_LEDGER]
     wait_seconds = _number(request, "wait", 0, 0, MOST_WAIT_SECONDS)
-    tails.append(None)
+    asked = (_filters(request), request.query.get("after"), _limit(request))
+    tail = asyncio.create_task(ledger.tail(*asked, wait_seconds))
+    tails.add(tail)
     try:
-        page = await ledger.tail(
-            _filters(request), request.query.get("after"), _limit(request), wait_seconds
-        )
+        await asyncio.wait({tail})
     finally:
-        tails.pop()
+        tails.discard(tail)
+        tail.cancel()
+    if tail.cancelled():
+        raise IndexFailedError("the console is stopping")
+    page = tail.result()
     heard_ms = await _heard(ledger)
     events = [event_json(known, heard_ms) for known in page.events]
     return _json({"events": events, "cursor": page.cursor})
@@ -249,7 +264,7 @@ async def _letter(request: web.Request) -> web.Response:
 
 
 async def _summary(request: web.Request) -> web.Response:
-    return _json(summary_json(await request.app[_LEDGER].summary(), request.app[_NOW]()))
+    return _json(summary_json(await request.app[_LEDGER].summary()))
 
 
 async def _heard(ledger: Ledger) -> dict[str, int]:

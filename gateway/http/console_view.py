@@ -87,6 +87,7 @@ def _receipt_json(known: Known) -> Json:
         return {"raw": excerpt(known.record)}
     derived = envelope.derived
     return {
+        "happenedAt": format_ms(envelope.own_ms),
         "receivedAt": format_ms(envelope.received_ms),
         "correctedTime": format_ms(envelope.corrected_ms),
         "consent": envelope.consent,
@@ -155,12 +156,12 @@ def reading_json(reading: Reading) -> Json:
     }
 
 
-def summary_json(summary: Summary, now_ms: int) -> Json:
+def summary_json(summary: Summary) -> Json:
     """Return how the destinations do."""
     return {
-        "now": format_ms(now_ms),
+        "now": format_ms(summary.now_ms),
         "reading": reading_json(summary.reading),
-        "destinations": [_standing_json(each, now_ms) for each in summary.destinations],
+        "destinations": [_standing_json(each, summary.now_ms) for each in summary.destinations],
     }
 
 
