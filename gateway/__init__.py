@@ -8,7 +8,7 @@
    `adapters.sqlite`). Only when that is durable does it answer.
 4. `deliver.consume` owns partitions of `events` for one destination; `deliver.worker` reads them,
    `deliver.judge` says of each record whether it is a duplicate, superseded, skipped, or to be
-   sent (`model.window`, `model.carts`), `deliver.lanes` orders what waits, `deliver.pace` says when.
+   sent (`model.window`, `model.carts`); `deliver.lanes` orders what waits, `deliver.pace` the rate.
 5. `adapters.destinations` make a request of a batch and read its answer; `deliver.policy` says what
    follows. Attempts and outcomes go to the `outcomes` log before anything is done about them
    (`deliver.journal`, `model.journal`), what is given up to the `dead` log; then the position is

@@ -339,6 +339,7 @@ class Ingest:
         if late:
             if own is not None:
                 own.cancel()
+                self._release(plan.accepted, own)
             raise BufferUnavailableError("the buffer did not answer in time")
         for write in writes:
             if write.cancelled():
@@ -362,11 +363,15 @@ class Ingest:
 
     def _end(self, keys: list[str], began: float, write: "_Write") -> None:
         """Only what was acknowledged is known from here on; the rest may be posted again."""
-        for key in keys:
-            del self._in_flight[key]
+        self._release(keys, write)
         if not write.cancelled() and write.exception() is None:
             PUBLISH_SECONDS.observe(write.get_loop().time() - began)
             self._answered.add(keys, self._clock.now_ms())
+
+    def _release(self, keys: Iterable[str], write: "_Write") -> None:
+        for key in keys:
+            if self._in_flight.get(key) is write:
+                del self._in_flight[key]
 
     def _keep_rejected(
         self, site: Site, request: Posted, receipt: Receipt, results: list[Result]

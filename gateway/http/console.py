@@ -41,6 +41,7 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _HEADERS = {
     "Content-Security-Policy": (
@@ -79,7 +80,7 @@ class ConsoleSettings(BaseModel):
 
 
 _LEDGER = web.AppKey("ledger", Ledger)
-_TAILS = web.AppKey("tails", list[None])
+_TAILS = web.AppKey("tails", set[asyncio.Task[Any]])
 _PAGES = web.AppKey("pages", dict[str, tuple[bytes, str]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -93,8 +94,10 @@ def create_console(
     """
     app = web.Application(middlewares=[_guard(settings), _answer_errors])
     app[_LEDGER] = ledger
-    app[_TAILS] = []
+    tails: set[asyncio.Task[Any]] = set()
+    app[_TAILS] = tails
     app[_PAGES] = {}
+    app.on_shutdown.append(_end_tails)
     app.on_startup.append(partial(_load, static_folder / "console"))
     for path in _FILES:
         app.router.add_get(path, _page)
@@ -106,6 +109,12 @@ def create_console(
     app.router.add_get("/api/summary", _summary)
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+async def _end_tails(app: web.Application) -> None:
+    """Let nobody wait for news any more, so that the port closes at once."""
+    for tail in list(app[_TAILS]):
+        tail.cancel()
 
 
 async def _load(folder: Path, app: web.Application) -> None:
@@ -207,13 +216,17 @@ async def _tail(request: web.Request) -> web.Response:
         raise IndexFailedError(f"{MOST_TAILS} tails are open already: close one")
     ledger = request.app[_LEDGER]
     wait_seconds = _number(request, "wait", 0, 0, MOST_WAIT_SECONDS)
-    tails.append(None)
+    asked = (_filters(request), request.query.get("after"), _limit(request))
+    tail = asyncio.create_task(ledger.tail(*asked, wait_seconds))
+    tails.add(tail)
     try:
-        page = await ledger.tail(
-            _filters(request), request.query.get("after"), _limit(request), wait_seconds
-        )
+        await asyncio.wait({tail})
     finally:
-        tails.pop()
+        tails.discard(tail)
+        tail.cancel()
+    if tail.cancelled():
+        raise IndexFailedError("the console is stopping")
+    page = tail.result()
     heard_ms = await _heard(ledger)
     events = [event_json(known, heard_ms) for known in page.events]
     return _json({"events": events, "cursor": page.cursor})

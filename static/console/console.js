@@ -217,6 +217,7 @@ async function showEvents (signal) {
 }
 
 async function follow (cursor, take, signal) {
+  live('live')
   while (!signal.aborted) {
     try {
       const told = await ask('tail', { ...eventFilters, after: cursor, wait: WAIT_SECONDS }, signal)

@@ -139,6 +139,19 @@ async def test_a_tail_answers_as_soon_as_something_is_new(
     assert told["events"][0]["outcomes"][1]["state"] == "delivered"
 
 
+async def test_a_tail_that_waits_does_not_hold_up_the_end(
+    console: Console, http: aiohttp.ClientSession
+) -> None:
+    cursor = (await get(http, console, "/api/tail"))["cursor"]
+    url = f"{console.url}/api/tail?wait=25&after={cursor}"
+    waiting = asyncio.create_task(refused(http, url, 503))
+    async with asyncio.timeout(5):
+        while not console.server.app[module._TAILS]:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+        await console.server.close()
+    assert await waiting == "the console is stopping"
+
+
 async def test_only_so_many_tails_may_wait(
     console: Console, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
