@@ -151,7 +151,7 @@ def _existing(table: Mapping[str, Any], part: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """Lists and tables are written as JSON; everything else is text, numbers too."""
+    """Read lists and tables, written as JSON; everything else is text, numbers too."""
     if text[:1] in "[{" and text:
         try:
             return orjson.loads(text)
