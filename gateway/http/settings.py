@@ -4,13 +4,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork
 
+from gateway.http.listen import Listen
+
 
 class HttpSettings(BaseModel):
     """Where the public application listens, and what it puts up with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    listen: str = "127.0.0.1:8080"
+    listen: Listen = "127.0.0.1:8080"
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
     """Whose X-Forwarded-For is believed: addresses or networks."""
     max_in_flight: Annotated[int, Field(ge=1, le=100_000)] = 256
