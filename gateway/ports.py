@@ -6,15 +6,17 @@ BufferFailedError           what a caller of the buffer cannot carry on past
   BufferUnusableError       what is there cannot be opened; trying again is of no use
   RecordsGoneError          an offset below the oldest that the log holds
   AssignmentLostError       the partition belongs to another member; nothing may be sent for it
+IndexFailedError            the ledger's index can't be written or read, or a question took too long
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from gateway.model.attempt import Answered, Item, Reply, Request, Skip, Unanswered
 from gateway.model.envelope import Envelope
+from gateway.model.life import Fact, Filters, Known, Letter, Place, Standing
 
 
 class Log(StrEnum):
@@ -164,6 +166,79 @@ class Buffer(Protocol):
         is awaited. When `own` raises, that error ends this call after the others were ended;
         only an AssignmentLostError of an assignment that was lost ends no more than that one.
         """
+
+
+class IndexFailedError(Exception):
+    """The index can't be written or read now, or a question took too long; says which."""
+
+
+class Mark(NamedTuple):
+    """How far a partition of a log has been read: all below `next`; `time_ms` is the last one's."""
+
+    next: int
+    time_ms: int
+
+
+class Page(NamedTuple):
+    """Some of what was asked for, and the cursor for what follows; None when nothing does."""
+
+    events: tuple[Known, ...] = ()
+    letters: tuple[Letter, ...] = ()
+    cursor: str | None = None
+
+
+class Index(Protocol):
+    """What the ledger has read of the logs, to be looked up. A cache: it may be lost at any time.
+
+    It is bounded; the oldest is removed first. Everything raises IndexFailedError.
+    """
+
+    async def start(self, routes: str, since_ms: int) -> Mapping[tuple[Log, int], Mark]:
+        """Open; return how far each partition of each log has been taken in.
+
+        `routes` is any text that changes with what destinations take: another one than last time
+        makes it begin anew, which is: with nothing taken in, reaching back to `since_ms`.
+        """
+
+    async def stop(self) -> None:
+        """Close."""
+
+    async def clear(self, since_ms: int) -> None:
+        """Begin anew."""
+
+    async def put(self, log: Log, partition: int, mark: Mark, facts: Sequence[Fact]) -> None:
+        """Take in the next records of a partition and the new mark, both or neither.
+
+        Outcomes may come before their events; the first outcome in the log counts.
+        """
+
+    async def reach_ms(self) -> int:
+        """Return since when everything that the log took, and was read so far, is held."""
+
+    async def find(self, value: str, limit: int) -> list[Known]:
+        """Return the events that bear an id, or stand at that place, newest first, with steps."""
+
+    async def events(self, filters: Filters, cursor: str | None, limit: int) -> Page:
+        """Return events newest first, without steps; `cursor` continues a page."""
+
+    async def changes(self, cursor: str | None, limit: int) -> Page:
+        """Return events of which more became known since `cursor`, oldest change first.
+
+        Without a cursor, or with one from before the index began anew: the newest events.
+        The page's cursor is never None.
+        """
+
+    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
+        """Return dead letters newest first; of the filters `outcome` has no meaning."""
+
+    async def letter(self, place: Place) -> Letter | None:
+        """Return a dead letter by its place in `dead`."""
+
+    async def find_letters(self, value: str, limit: int) -> list[Letter]:
+        """Return the dead letters that bear an id, newest first."""
+
+    async def standings(self, now_ms: int) -> list[Standing]:
+        """Return how each destination does that the index has heard of."""
 
 
 class Clock(Protocol):

@@ -50,11 +50,11 @@ def event_may_go(offset: int, time_ms: int, places: Sequence[Place | None], limi
 def _left_behind(offset: int, time_ms: int, place: Place, limits: Limits) -> bool:
     """Whether a record is outside the window of the next record the destination will judge.
 
-    The same bounds as `Window` forgets by: it is outside when either is passed.
+    The same bounds as `Window` forgets by: it is outside when either is passed. One record more
+    stays, so that a window read anew knows that the count cut it short.
     """
-    return (
-        offset < place.offset - limits.window_records or time_ms < place.time_ms - limits.window_ms
-    )
+    outside = place.offset - limits.window_records - 1
+    return offset < outside or time_ms < place.time_ms - limits.window_ms
 
 
 def outcome_may_go(

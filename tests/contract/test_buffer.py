@@ -360,7 +360,7 @@ async def test_a_read_waits_for_a_record_and_no_longer_than_told(buffer: Buffer)
     await buffer.publish(Log.EVENTS, [Draft(0, b"e")])
     member.changed.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while not results:  # noqa: ASYNC110 - the owner runs in this loop
+        while not results:
             await asyncio.sleep(0.001)
     await member.end()
     assert results == [[b"e"]]

@@ -1,0 +1,72 @@
+"""The settings as a whole: each part's own type, which stands beside that part, gathered."""
+
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from gateway.adapters.destinations.dub import DubSettings
+from gateway.adapters.destinations.file import FileSettings
+from gateway.adapters.destinations.voyado import VoyadoSettings
+from gateway.adapters.sqlite.settings import SqliteSettings
+from gateway.http.admin import AdminSettings
+from gateway.http.console import ConsoleSettings
+from gateway.http.settings import HttpSettings
+from gateway.ingest import SiteSettings
+from gateway.model.window import DedupSettings
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Of a site or a destination: a metric's label, part of records and of variables' names."""
+
+AnyDestination = VoyadoSettings | DubSettings | FileSettings
+"""Every kind there is. Wiring matches over it: a kind without its destination is a type error."""
+
+
+class Settings(BaseModel):
+    """One configuration file. Every part has a default, so an empty file is one too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    http: HttpSettings = HttpSettings()
+    admin: AdminSettings = AdminSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    buffer: SqliteSettings = SqliteSettings()
+    dedup: DedupSettings = DedupSettings()
+    sites: dict[Name, SiteSettings] = Field(default_factory=dict)
+    destinations: dict[Name, Annotated[AnyDestination, Field(discriminator="kind")]] = Field(
+        default_factory=dict
+    )
+
+
+def known_names(place: tuple[str, ...], kind: object = None) -> frozenset[str]:
+    """Return the names of what may stand in the table at `place`; none where people choose them.
+
+    `kind` is what the table says that it is, where that decides.
+    """
+    annotation: Any = Settings
+    for part in place:
+        annotation = _below(annotation, part)
+    models = list(_models(annotation))
+    if len(models) > 1:
+        models = [each for each in models if kind in get_args(each.model_fields["kind"].annotation)]
+    return frozenset(name for model in models for name in model.model_fields)
+
+
+def _below(annotation: Any, part: str) -> Any:
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    for model in _models(annotation):
+        if part in model.model_fields:
+            return model.model_fields[part].annotation
+    return None
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif isinstance(annotation, types.UnionType):
+        for each in get_args(annotation):
+            yield from _models(each)
+    elif get_origin(annotation) is Annotated:
+        yield from _models(get_args(annotation)[0])

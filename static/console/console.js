@@ -1,0 +1,437 @@
+// The console's page. Everything that it shows came from browsers and destinations, so it is
+// hostile: it is put into text nodes only, and links are made of encoded ids, never of addresses.
+
+const TOKEN = 'gateway-console-token'
+const ROWS = 300
+const WAIT_SECONDS = 20
+const SUMMARY_SECONDS = 5
+const SILENT_SECONDS = 150
+const STATES = ['waiting', 'delivered', 'duplicate', 'superseded', 'skipped', 'unattributed', 'dead']
+const TYPES = ['page', 'product', 'cart', 'lead', 'sale', 'customer', 'custom', 'mail_visit', 'mail_order', 'unreadable']
+const MOODS = { delivered: 'good', dead: 'bad', waiting: 'wait', unattributed: 'wait' }
+
+const $ = (id) => document.getElementById(id)
+const main = $('main')
+
+/** Makes an element; children are nodes or text, nothing is ever read as HTML. */
+function el (tag, props = {}, ...children) {
+  const node = document.createElement(tag)
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue
+    if (name === 'on') for (const [type, listener] of Object.entries(value)) node.addEventListener(type, listener)
+    else node.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : String(value))
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ''))
+  return node
+}
+
+// Asking.
+
+class RefusedError extends Error {
+  constructor (status, message) { super(message); this.status = status }
+}
+
+async function ask (path, params = {}, signal = undefined) {
+  const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value))
+  const token = sessionStorage.getItem(TOKEN)
+  const headers = token ? { Authorization: `Bearer ${token}` } : {}
+  const answer = await fetch(`api/${path}?${query}`, { headers, signal, cache: 'no-store' })
+  const told = await answer.json().catch(() => ({ message: `status ${answer.status}` }))
+  if (answer.ok) return told
+  if (answer.status === 401) {
+    $('token-form').hidden = false
+    $('token').focus()
+  }
+  throw new RefusedError(answer.status, told.message)
+}
+
+function notice (text, kind = 'trouble') {
+  $('notice').textContent = text
+  $('notice').dataset.kind = kind
+  $('notice').hidden = !text
+}
+
+function failed (error) {
+  if (error.name === 'AbortError') return
+  if (error instanceof RefusedError) notice(error.message)
+  else notice('The console does not answer. Is “gateway run” (or “gateway console”) running?')
+}
+
+const pause = (seconds, signal) => new Promise((resolve) => {
+  const timer = setTimeout(resolve, seconds * 1000)
+  signal?.addEventListener('abort', () => { clearTimeout(timer); resolve() }, { once: true })
+})
+
+// Words.
+
+function when (iso) {
+  const date = new Date(iso)
+  const today = date.toDateString() === new Date().toDateString()
+  const time = date.toLocaleTimeString('en-GB') + '.' + String(date.getMilliseconds()).padStart(3, '0')
+  const day = today ? '' : `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, '0')}-${String(date.getDate()).padStart(2, '0')} `
+  return el('time', { datetime: iso, title: iso }, day + time)
+}
+
+function age (seconds) {
+  if (seconds < 1) return 'under 1 s'
+  if (seconds < 120) return `${Math.round(seconds)} s`
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`
+  if (seconds < 172800) return `${Math.round(seconds / 3600)} h`
+  return `${Math.round(seconds / 86400)} days`
+}
+
+const mood = (state) => MOODS[state] ?? 'calm'
+const word = (state) => el('span', { cls: `word ${mood(state)}` }, state)
+const traceLink = (id, text = id) => el('a', { href: `#trace/${encodeURIComponent(id)}` }, text)
+const letterLink = (id, text) => el('a', { href: `#dead-letters/${encodeURIComponent(id)}` }, text)
+const number = (count, one, many = one + 's') => `${count.toLocaleString('en')} ${count === 1 ? one : many}`
+
+function state (fate, open = false) {
+  const head = el('summary', { title: fate.explanation }, el('b', {}, fate.destination), ' ', fate.state, fate.reason ? ` · ${fate.reason}` : '')
+  const link = fate.deadLetter ? letterLink(fate.deadLetter, 'Dead letter') : null
+  const details = el('details', { cls: `state ${mood(fate.state)}`, 'data-destination': fate.destination }, head,
+    el('p', {}, fate.explanation, fate.at ? ' · ' : '', fate.at ? when(fate.at) : null, link ? ' · ' : '', link))
+  details.open = open
+  return details
+}
+
+function pre (value) {
+  return el('pre', { tabindex: '0' }, typeof value === 'string' ? value : JSON.stringify(value, null, 2))
+}
+
+function folded (title, text) {
+  return text ? el('details', {}, el('summary', {}, title), pre(pretty(text))) : null
+}
+
+/** Indents JSON; an excerpt that was cut, or anything else, is left as it is. */
+function pretty (text) {
+  try { return JSON.stringify(JSON.parse(text), null, 2) } catch { return text } // Not JSON: shown as it came.
+}
+
+// The strip of destinations.
+
+function standing (each) {
+  const counts = Object.entries(each.outcomesLastHour).sort().map(([name, count]) => `${count} ${name}`).join(', ')
+  const silent = each.heardSecondsAgo === null || each.heardSecondsAgo > SILENT_SECONDS
+  const trouble = each.lastTrouble
+  const recent = trouble && Date.now() - new Date(trouble.at).getTime() < 3600_000
+  const late = each.oldestWaitingSeconds > 60
+  let feeling = 'good'
+  if (silent && !each.waiting) feeling = 'calm'
+  if (late || (silent && each.waiting)) feeling = 'wait'
+  if (each.outcomesLastHour.dead || (recent && late)) feeling = 'bad'
+  const waiting = each.waiting || each.oldestWaitingSeconds !== null
+    ? `${each.waiting.toLocaleString('en')} waiting` + (each.oldestWaitingSeconds !== null ? `, oldest ${age(each.oldestWaitingSeconds)}` : '')
+    : 'nothing waiting'
+  const heard = each.heardSecondsAgo === null ? 'never heard of: does deliver run?' : `silent for ${age(each.heardSecondsAgo)}: does deliver run?`
+  return el('article', { cls: 'standing', 'data-mood': feeling, 'data-destination': each.destination },
+    el('h2', {}, each.destination),
+    el('p', { cls: late ? 'warn' : '' }, waiting),
+    el('p', {}, counts ? `Last hour: ${counts}` : 'No outcome in the last hour'),
+    silent ? el('p', { cls: 'warn' }, heard) : null,
+    trouble ? el('p', { cls: recent ? 'trouble' : '', title: trouble.detail }, 'Last error ', when(trouble.at), ': ', [trouble.status, trouble.reason, trouble.detail].filter(Boolean).join(' · ')) : null)
+}
+
+async function summarise () {
+  for (;;) {
+    if (!document.hidden && $('token-form').hidden) {
+      try {
+        const told = await ask('summary')
+        $('destinations').replaceChildren(...told.destinations.map(standing))
+        const { trouble, behind } = told.reading
+        if (trouble) notice(`The console cannot read on: ${trouble}`)
+        else if (behind > 1000) notice(`The console is still reading the logs: ${number(behind, 'record')} to go. What is missing here may just not be read yet.`, 'note')
+        else notice('')
+      } catch (error) { failed(error) }
+    }
+    await pause(SUMMARY_SECONDS)
+  }
+}
+
+// Events as they come.
+
+function select (name, label, options, filters, go) {
+  const input = el('select', { name, on: { change: () => { filters[name] = input.value; go() } } },
+    el('option', { value: '' }, 'any'), ...options.map((each) => el('option', { value: each }, each)))
+  input.value = filters[name] ?? ''
+  return el('label', {}, label, input)
+}
+
+function eventRow (event) {
+  const id = event.id || event.place
+  return el('tr', { 'data-place': event.place },
+    el('td', { cls: 'time' }, when(event.takenAt)),
+    el('td', {}, event.type), el('td', {}, event.site),
+    el('td', { cls: 'what' }, event.label),
+    el('td', { cls: 'id' }, traceLink(id), event.copyOf ? el('div', { cls: 'soft' }, 'copy of ', traceLink(event.copyOf)) : null),
+    el('td', { cls: 'fate' }, states(event)))
+}
+
+function states (event, open = new Set()) {
+  if (!event.outcomes.length) return el('span', { cls: 'soft' }, 'no destination takes it')
+  return el('div', { cls: 'states' }, ...event.outcomes.map((fate) => state(fate, open.has(fate.destination))))
+}
+
+function upsert (body, event, isNew) {
+  const old = [...body.rows].find((row) => row.dataset.place === event.place)
+  if (old) {
+    const open = new Set([...old.querySelectorAll('details[open]')].map((each) => each.dataset.destination))
+    old.querySelector('.fate').replaceChildren(states(event, open))
+    return
+  }
+  const row = eventRow(event)
+  if (!isNew) return body.append(row)
+  row.classList.add('new')
+  const time = event.takenAt
+  body.insertBefore(row, [...body.rows].find((each) => each.querySelector('time').dateTime <= time) ?? null)
+  while (body.rows.length > ROWS) body.lastElementChild.remove()
+}
+
+const eventFilters = {}
+
+async function showEvents (signal) {
+  const names = [...document.querySelectorAll('.standing')].map((each) => each.dataset.destination)
+  if (!names.length) names.push(...(await ask('summary', {}, signal)).destinations.map((each) => each.destination))
+  const again = () => route()
+  const body = el('tbody')
+  const empty = el('p', { cls: 'empty' }, 'No event yet. As soon as one is accepted it appears here.')
+  const older = el('button', { hidden: true }, 'Older events')
+  main.replaceChildren(
+    el('div', { cls: 'bar' }, select('type', 'Type', TYPES, eventFilters, again),
+      select('destination', 'Destination', names, eventFilters, again),
+      select('outcome', 'Outcome', STATES, eventFilters, again)),
+    el('div', { cls: 'table' }, el('table', {}, el('thead', {}, el('tr', {}, ...['Taken', 'Type', 'Site', 'What', 'Id', 'Outcomes'].map((each) => el('th', { scope: 'col' }, each)))), body), empty),
+    el('p', {}, older))
+  const begin = await ask('tail', { limit: 1 }, signal)
+  let cursor = null
+  const page = async () => {
+    const told = await ask('events', { ...eventFilters, after: cursor, limit: 50 }, signal)
+    for (const event of told.events) upsert(body, event, false)
+    cursor = told.cursor
+    older.hidden = !cursor
+    empty.hidden = body.rows.length > 0
+  }
+  older.addEventListener('click', () => page().catch(failed))
+  await page()
+  follow(begin.cursor, (event) => { upsert(body, event, true); empty.hidden = true }, signal)
+}
+
+async function follow (cursor, take, signal) {
+  live('live')
+  while (!signal.aborted) {
+    try {
+      const told = await ask('tail', { ...eventFilters, after: cursor, wait: WAIT_SECONDS }, signal)
+      live('live')
+      cursor = told.cursor
+      for (const event of told.events) take(event)
+    } catch (error) {
+      if (signal.aborted) return
+      live('lost')
+      failed(error)
+      await pause(3, signal)
+    }
+  }
+}
+
+function live (now) {
+  $('live').dataset.state = now
+  $('live').textContent = { live: 'live', lost: 'not live', '': '' }[now]
+}
+
+// One life.
+
+async function showTrace (id, signal) {
+  $('id').value = id
+  main.replaceChildren(el('p', { cls: 'empty' }, 'Looking…'))
+  let shown = ''
+  while (!signal.aborted) {
+    const trace = await ask('trace', { id }, signal)
+    const { events, deadLetters } = trace
+    const text = JSON.stringify([events, deadLetters])
+    if (text !== shown) { paint(trace, signal); shown = text }
+    const waits = events.some((each) => each.outcomes.some((fate) => fate.state === 'waiting'))
+    if (!waits && shown) return
+    await pause(3, signal)
+  }
+}
+
+function paint (trace, signal) {
+  const cards = [...trace.events, ...(trace.searched?.events ?? [])].map(life)
+  const rejected = trace.deadLetters.filter((each) => each.destination === 'ingest')
+  const open = new Set([...main.querySelectorAll('details[open]')].map((each) => each.dataset.key))
+  main.replaceChildren(
+    el('h2', {}, 'Trace of ', el('span', { cls: 'mono' }, trace.id)),
+    ...rejected.map((each) => el('section', { cls: 'card' },
+      el('h2', {}, word('dead'), ' rejected when it was posted, ', when(each.at)),
+      el('p', {}, `${each.reason}: ${each.detail} · `, letterLink(each.id, 'what was posted')))),
+    ...cards, reach(trace, cards.length + rejected.length, signal))
+  for (const each of main.querySelectorAll('details[data-key]')) each.open = open.has(each.dataset.key)
+}
+
+/** Says what was looked through, so that “nothing found” is never a riddle. */
+function reach (trace, found, signal) {
+  const told = []
+  if (!found) {
+    told.push(el('p', {}, el('b', {}, 'Nothing found. '), 'Either it was never accepted (the answer to the post says so: 2xx, and for rejected events why), or consent was “none”, or it is older than what was looked through, or the id is written differently.'))
+  }
+  const { since, behind } = trace.reading
+  told.push(el('p', { cls: 'soft' }, 'The index reaches back to ', when(since), behind ? ` and is ${number(behind, 'record')} behind the logs.` : ' and is up to date.', trace.more ? ' There are more events with this id than are shown.' : ''))
+  const searched = trace.searched
+  if (searched) told.push(el('p', { cls: 'soft' }, `Read ${number(searched.records, 'record')} of the logs beyond it, back to `, when(searched.backTo), searched.complete ? ': all that there is.' : ': stopped there, for a question may read no more.'))
+  if (!searched?.complete) {
+    const more = el('button', { on: { click: () => deeper(trace, more, signal) } }, searched ? 'Read further back' : 'Read the logs before that too')
+    told.push(more)
+  }
+  return el('div', { cls: 'card' }, ...told)
+}
+
+async function deeper (trace, button, signal) {
+  button.disabled = true
+  button.textContent = 'Reading the logs…'
+  try {
+    const before = trace.searched?.backTo ?? trace.reading.since
+    const told = await ask('trace', { id: trace.id, before }, signal)
+    told.searched.events.unshift(...(trace.searched?.events ?? []))
+    paint(told, signal)
+  } catch (error) { failed(error); button.disabled = false }
+}
+
+function life (event) {
+  const receipt = event.receipt
+  const marks = (receipt.marks ?? []).join(', ')
+  const derived = receipt.derived
+  return el('section', { cls: 'card', 'data-place': event.place },
+    el('h2', {}, `${event.type} `, el('span', { cls: 'soft' }, event.label), ' ', el('span', { cls: 'mono soft' }, event.id || event.place)),
+    event.copyOf ? el('p', { cls: 'warn' }, 'A copy: the first with the same key is ', traceLink(event.copyOf)) : null,
+    derived ? el('p', {}, `Made by ingest (${derived.kind}) from `, traceLink(derived.cause)) : null,
+    el('ul', { cls: 'fates' }, ...event.outcomes.map((fate) => el('li', {}, el('b', {}, fate.destination), word(fate.state),
+      el('span', {}, fate.explanation, fate.deadLetter ? ' · ' : '', fate.deadLetter ? letterLink(fate.deadLetter, 'dead letter') : null)))),
+    event.outcomes.length ? null : el('p', { cls: 'soft' }, 'No destination of this site takes its type.'),
+    el('h3', {}, 'Timeline'),
+    el('ol', { cls: 'line' },
+      receipt.happenedAt ? el('li', {}, when(receipt.happenedAt), 'happened, by the sender’s clock') : null,
+      receipt.receivedAt ? el('li', {}, when(receipt.receivedAt), `received from ${event.site}, consent ${receipt.consent}${marks ? `, marks: ${marks}` : ''}`) : null,
+      el('li', { cls: 'is-good' }, when(event.takenAt), 'durable in the log at ', el('span', { cls: 'mono' }, event.place)),
+      event.stepsLeftOut ? el('li', {}, `${number(event.stepsLeftOut, 'earlier step')} not shown`) : null,
+      ...event.steps.map(step),
+      ...event.outcomes.filter((fate) => fate.state === 'waiting').map((fate) => el('li', { cls: 'is-wait' }, el('b', {}, fate.destination), ' ', word('waiting'), ' ', fate.explanation))),
+    keyed(folded('The event as it was accepted', receipt.event ? JSON.stringify({ event: receipt.event, context: receipt.context }) : receipt.raw), event.place))
+}
+
+function keyed (details, key) {
+  if (details) details.dataset.key = key
+  return details
+}
+
+function step (each) {
+  const key = `${each.destination} ${each.at} ${each.kind}`
+  const name = el('b', {}, each.destination)
+  const made = [each.endpoint, each.status].filter((part) => part !== null).join(' → ')
+  if (each.kind === 'attempt') return el('li', {}, when(each.at), name, ' request ', made, keyed(folded('Request', each.text), key))
+  const result = each.kind === 'postponed' ? 'waiting' : each.outcome
+  return el('li', { cls: `is-${mood(result)}` }, when(each.at), name, ' ', each.kind === 'postponed' ? el('span', { cls: 'word wait' }, 'failed') : word(each.outcome), ' ',
+    [made, each.reason, each.detail].filter(Boolean).join(' · '),
+    each.nextAt ? ' · next attempt from ' : '', each.nextAt ? when(each.nextAt) : null,
+    keyed(folded('Answer', each.text), key))
+}
+
+// Dead letters.
+
+const letterFilters = {}
+
+async function showLetters (signal) {
+  const names = [...new Set([...document.querySelectorAll('.standing')].map((each) => each.dataset.destination)), 'ingest']
+  const body = el('tbody')
+  const empty = el('p', { cls: 'empty', hidden: true }, 'No dead letter. Good.')
+  const older = el('button', { hidden: true }, 'Older dead letters')
+  main.replaceChildren(
+    el('div', { cls: 'bar' }, select('destination', 'Destination', names, letterFilters, () => route())),
+    el('div', { cls: 'table' }, el('table', {}, el('thead', {}, el('tr', {}, ...['Buried', 'Destination', 'Reason', 'Why', 'Event', 'Letter'].map((each) => el('th', { scope: 'col' }, each)))), body), empty),
+    el('p', {}, older))
+  let cursor = null
+  const page = async () => {
+    const told = await ask('dead-letters', { ...letterFilters, after: cursor, limit: 50 }, signal)
+    body.append(...told.deadLetters.map(letterRow))
+    cursor = told.cursor
+    older.hidden = !cursor
+    empty.hidden = body.rows.length > 0
+  }
+  older.addEventListener('click', () => page().catch(failed))
+  await page()
+}
+
+function letterRow (letter) {
+  return el('tr', {},
+    el('td', { cls: 'time' }, when(letter.at)),
+    el('td', {}, letter.destination === 'ingest' ? 'rejected at ingest' : letter.destination),
+    el('td', {}, el('span', { cls: 'word bad' }, letter.reason)),
+    el('td', { cls: 'what' }, [letter.status, letter.detail].filter(Boolean).join(' · ')),
+    el('td', { cls: 'id' }, `${letter.eventType} `, letter.eventId ? traceLink(letter.eventId) : ''),
+    el('td', { cls: 'id' }, letterLink(letter.id, letter.id)))
+}
+
+async function showLetter (id, signal) {
+  const letter = await ask(`dead-letters/${encodeURIComponent(id)}`, {}, signal)
+  const event = letter.eventId || letter.eventPlace
+  const facts = { Destination: letter.destination, Site: letter.site, Reason: letter.reason, Why: letter.detail, Endpoint: letter.endpoint, Status: letter.status, Attempts: letter.attempts }
+  main.replaceChildren(el('section', { cls: 'card' },
+    el('h2', {}, 'Dead letter ', el('span', { cls: 'mono' }, letter.id), ' ', when(letter.at)),
+    el('dl', {}, ...Object.entries(facts).filter(([, value]) => value !== null && value !== '').flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))]),
+      ...(event ? [el('dt', {}, 'Event'), el('dd', { cls: 'mono' }, traceLink(event))] : [])),
+    ...(letter.request ? [el('h3', {}, 'Request'), pre(pretty(letter.request))] : []),
+    ...(letter.answer ? [el('h3', {}, 'Answer'), pre(pretty(letter.answer))] : []),
+    el('h3', {}, letter.destination === 'ingest' ? 'What was posted' : 'The event'), pre(letter.event)))
+}
+
+// Which view.
+
+let leave = new AbortController()
+
+async function route () {
+  leave.abort()
+  leave = new AbortController()
+  const { signal } = leave
+  const [view, ...rest] = location.hash.slice(1).split('/')
+  let id = ''
+  try { id = decodeURIComponent(rest.join('/')) } catch { id = rest.join('/') } // A broken escape is looked up as it stands.
+  for (const link of document.querySelectorAll('nav a')) {
+    if (link.dataset.view === (view || 'events')) link.setAttribute('aria-current', 'page')
+    else link.removeAttribute('aria-current')
+  }
+  live('')
+  notice('')
+  try {
+    if (view === 'trace' && id) await showTrace(id, signal)
+    else if (view === 'dead-letters') await (id ? showLetter(id, signal) : showLetters(signal))
+    else await showEvents(signal)
+  } catch (error) {
+    if (signal.aborted) return
+    failed(error)
+    if (error instanceof RefusedError) main.replaceChildren(el('p', { cls: 'empty' }, error.message))
+  }
+}
+
+$('search').addEventListener('submit', (event) => {
+  event.preventDefault()
+  const id = $('id').value.trim()
+  if (!id) return
+  const hash = `#trace/${encodeURIComponent(id)}`
+  if (location.hash === hash) route()
+  else location.hash = hash
+})
+$('token-form').addEventListener('submit', (event) => {
+  event.preventDefault()
+  sessionStorage.setItem(TOKEN, $('token').value.trim())
+  $('token').value = ''
+  $('token-form').hidden = true
+  route()
+})
+document.addEventListener('keydown', (event) => {
+  if (event.key !== '/' || event.target.closest('input, select, textarea')) return
+  event.preventDefault()
+  $('id').focus()
+  $('id').select()
+})
+addEventListener('hashchange', () => { route(); main.focus() })
+route()
+summarise()

@@ -1,0 +1,309 @@
+"""What the ledger expects of any `Index`."""
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.index import SqliteIndex
+from gateway.model import dead, envelope
+from gateway.model.envelope import Envelope
+from gateway.model.facts import read_event, read_letter
+from gateway.model.journal import Entry, Open, Snapshot
+from gateway.model.life import Fact, Filters, Known, Noted, Place, Taken
+from gateway.model.outcome import Outcome, Reason
+from gateway.ports import Log, Mark
+from tests.written import (
+    NOON,
+    attempt,
+    delivered,
+    derived,
+    event,
+    judged,
+    letter,
+    postponed,
+)
+
+ROUTES = {"shop": {"voyado": frozenset({"cart"}), "dub": frozenset({"lead", "cart"})}}
+SINCE = NOON - 86_400_000
+EVERYTHING = Filters()
+
+
+class Filled:
+    """An index, and short words to fill it."""
+
+    def __init__(self, index: SqliteIndex) -> None:
+        self.index = index
+        self._next = dict.fromkeys(Log, 0)
+
+    async def put(self, log: Log, *facts: Fact) -> None:
+        self._next[log] += 100
+        await self.index.put(log, 0, Mark(self._next[log], NOON), facts)
+
+    async def take(self, offset: int, made: Envelope, time_ms: int = NOON) -> None:
+        await self.put(Log.EVENTS, taken(offset, made, time_ms))
+
+    async def note(self, at: int, entry: Entry, time_ms: int = NOON + 1) -> None:
+        await self.put(Log.OUTCOMES, Noted(Place(0, at), time_ms, entry))
+
+    async def states(self, value: str) -> dict[str, str]:
+        [known] = await self.index.find(value, 10)
+        return {fate.destination: fate.state for fate in known.fates}
+
+
+def taken(offset: int, made: Envelope, time_ms: int = NOON) -> Taken:
+    return read_event(Place(0, offset), time_ms, envelope.encode(made), ROUTES)
+
+
+def harm(path: Path, damage: str) -> None:
+    if damage == "lost":
+        path.unlink()
+    if damage == "broken":
+        path.write_bytes(b"no database" * 1000)
+
+
+def ids(events: tuple[Known, ...] | list[Known]) -> list[str]:
+    return [known.id for known in events]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "sub" / "index.db")
+
+
+@pytest.fixture
+async def filled(path: str) -> AsyncIterator[Filled]:
+    index = SqliteIndex(path, 64 << 20)
+    await index.start("routes", SINCE)
+    yield Filled(index)
+    await index.stop()
+
+
+@pytest.mark.parametrize(
+    "value", ["e-1", "c-1", "u-1", "k-1", "v-1", "s-1", "o-77", "click-1", "mail-1", "0-7"]
+)
+async def test_an_event_is_found_by_any_of_its_ids(filled: Filled, value: str) -> None:
+    fields: dict[str, Any] = {"cartReference": "c-1", "customerId": "u-1", "contactId": "k-1"}
+    fields |= {"invoiceId": "o-77", "clickId": "click-1", "mailReference": "mail-1"}
+    await filled.take(7, event("e-1", **fields))
+    await filled.take(8, dataclasses.replace(event("other"), context={}))
+    assert ids(await filled.index.find(value, 10)) == ["e-1"]
+
+
+async def test_an_event_that_ingest_derived_is_found_by_its_cause(filled: Filled) -> None:
+    await filled.take(1, derived("close-1", cause="sale-1"))
+    assert ids(await filled.index.find("sale-1", 10)) == ["close-1"]
+
+
+async def test_an_event_waits_until_its_outcome(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    assert await filled.states("e-1") == {"voyado": "waiting", "dub": "waiting"}
+    await filled.note(1, delivered(1))
+    assert await filled.states("e-1") == {"voyado": "delivered", "dub": "waiting"}
+
+
+async def test_an_outcome_may_come_before_its_event(filled: Filled) -> None:
+    await filled.note(1, delivered(1))
+    await filled.take(1, event("e-1"))
+    assert await filled.states("e-1") == {"voyado": "delivered", "dub": "waiting"}
+
+
+async def test_the_first_outcome_in_the_log_counts(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    await filled.note(1, delivered(1))
+    await filled.note(2, judged(1, Outcome.DEAD, Reason.EXPIRED))
+    assert (await filled.states("e-1"))["voyado"] == "delivered"
+    standings = {each.destination: each for each in await filled.index.standings(NOON)}
+    assert standings["voyado"].hour == {"delivered": 1}
+
+
+async def test_steps_tell_requests_and_answers_in_order(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    await filled.note(1, attempt(1))
+    await filled.note(2, postponed(1))
+    await filled.note(3, attempt(1))
+    [known] = await filled.index.find("e-1", 10)
+    assert [(step.kind, step.status, step.text) for step in known.steps] == [
+        ("attempt", None, '{"cart": 1}'),
+        ("postponed", 503, "try later"),
+        ("attempt", None, '{"cart": 1}'),
+    ]
+    voyado = next(fate for fate in known.fates if fate.destination == "voyado")
+    assert voyado.last == known.steps[-1]
+
+
+async def test_of_very_many_steps_the_last_are_given(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    facts = [Noted(Place(0, at), NOON, postponed(1, at_ms=NOON + at)) for at in range(250)]
+    await filled.put(Log.OUTCOMES, *facts)
+    [known] = await filled.index.find("e-1", 10)
+    assert (len(known.steps), known.steps_left_out, known.steps[-1].at) == (200, 50, 249)
+
+
+@pytest.mark.parametrize("first", ["the event", "the snapshot"])
+async def test_what_a_destination_has_gone_past_does_not_wait(filled: Filled, first: str) -> None:
+    facts = [taken(offset, event(f"e-{offset}")) for offset in (1, 2, 9)]
+    if first == "the event":
+        await filled.put(Log.EVENTS, *facts)
+    await filled.note(1, Snapshot("voyado", 5, NOON, (Open(2, 1),)))
+    if first == "the snapshot":
+        await filled.put(Log.EVENTS, *facts)
+    states = [(await filled.states(f"e-{offset}"))["voyado"] for offset in (1, 2, 9)]
+    assert states == ["passed", "waiting", "waiting"]
+
+
+async def test_a_copy_points_to_the_first(filled: Filled) -> None:
+    for offset in (3, 4, 5):
+        await filled.take(offset, event("e-1"), NOON + offset)
+    assert [known.copy_of for known in await filled.index.find("e-1", 10)] == [
+        Place(0, 3),
+        Place(0, 3),
+        None,
+    ]
+
+
+async def test_pages_are_newest_first_and_continue(filled: Filled) -> None:
+    for number in range(5):
+        await filled.take(number, event(f"e-{number}"), NOON + number)
+    page = await filled.index.events(EVERYTHING, None, 2)
+    assert ids(page.events) == ["e-4", "e-3"]
+    page = await filled.index.events(EVERYTHING, page.cursor, 2)
+    assert ids(page.events) == ["e-2", "e-1"]
+    page = await filled.index.events(EVERYTHING, page.cursor, 2)
+    assert (ids(page.events), page.cursor) == (["e-0"], None)
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        (Filters(type="lead"), ["e-3"]),
+        (Filters(site="shop"), ["e-3", "e-2", "e-1"]),
+        (Filters(site="other"), []),
+        (Filters(destination="voyado"), ["e-2", "e-1"]),
+        (Filters(outcome="delivered"), ["e-1"]),
+        (Filters(outcome="delivered", destination="dub"), []),
+        (Filters(outcome="waiting"), ["e-3", "e-2", "e-1"]),
+        (Filters(outcome="waiting", destination="voyado"), ["e-2"]),
+        (Filters(outcome="waiting", type="lead"), ["e-3"]),
+    ],
+)
+async def test_events_are_filtered(filled: Filled, filters: Filters, found: list[str]) -> None:
+    await filled.take(1, event("e-1"), NOON + 1)
+    await filled.take(2, event("e-2"), NOON + 2)
+    await filled.take(3, event("e-3", "lead"), NOON + 3)
+    await filled.note(1, delivered(1))
+    page = await filled.index.events(filters, None, 10)
+    assert ids(page.events) == found
+
+
+async def test_changes_tell_of_new_events_and_of_new_outcomes(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    await filled.take(2, event("e-2"))
+    page = await filled.index.changes(None, 10)
+    assert ids(page.events) == ["e-1", "e-2"]
+    await filled.note(1, delivered(1))
+    page = await filled.index.changes(page.cursor, 10)
+    assert ids(page.events) == ["e-1"]
+    assert (await filled.index.changes(page.cursor, 10)).events == ()
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "0.0.0.0", "abcd1234.99", "..", "é.٣"])
+async def test_a_cursor_that_means_nothing_begins_with_the_newest(
+    filled: Filled, cursor: str
+) -> None:
+    await filled.take(1, event("e-1"))
+    assert ids((await filled.index.changes(cursor, 10)).events) == ["e-1"]
+    assert ids((await filled.index.events(EVERYTHING, cursor, 10)).events) == ["e-1"]
+
+
+async def test_dead_letters_are_listed_found_and_linked(filled: Filled) -> None:
+    made = event("e-1")
+    await filled.take(1, made)
+    await filled.note(1, judged(1, Outcome.DEAD, Reason.REFUSED))
+    for offset, (of, destination) in enumerate([(1, "voyado"), (None, "ingest")]):
+        written = letter(of, made, destination)
+        buried = read_letter(Place(0, offset), NOON + offset, dead.encode(written))
+        assert buried
+        await filled.put(Log.DEAD, buried)
+    page = await filled.index.letters(EVERYTHING, None, 1)
+    assert [each.letter.destination for each in page.letters] == ["ingest"]
+    page = await filled.index.letters(EVERYTHING, page.cursor, 1)
+    assert [each.letter for each in page.letters] == [letter(1, made)]
+    page = await filled.index.letters(Filters(destination="voyado", reason="expired"), None, 9)
+    assert page.letters == ()
+    assert len(await filled.index.find_letters("e-1", 10)) == 2
+    found = await filled.index.letter(Place(0, 0))
+    assert found
+    assert (found.id, found.type) == ("e-1", "cart")
+    assert await filled.index.letter(Place(0, 9)) is None
+    [known] = await filled.index.find("e-1", 10)
+    assert {fate.destination: fate.letter for fate in known.fates} == {
+        "voyado": Place(0, 0),
+        "dub": None,
+    }
+
+
+async def test_standings_tell_what_waits_since_when_and_what_went_wrong(filled: Filled) -> None:
+    await filled.take(1, event("e-1"), NOON - 5000)
+    await filled.take(2, event("e-2"), NOON)
+    await filled.note(1, postponed(1, at_ms=NOON + 7))
+    standings = {each.destination: each for each in await filled.index.standings(NOON)}
+    voyado = standings["voyado"]
+    assert (voyado.waiting, voyado.oldest_ms, voyado.heard_ms) == (2, NOON - 5000, NOON + 7)
+    assert voyado.trouble
+    assert (voyado.trouble.reason, voyado.trouble.status) == ("unavailable", 503)
+    assert standings["dub"].trouble is None
+
+
+async def test_what_was_taken_in_survives_a_restart(filled: Filled, path: str) -> None:
+    await filled.take(1, event("e-1"))
+    await filled.index.stop()
+    again = SqliteIndex(path, 64 << 20)
+    assert await again.start("routes", SINCE) == {(Log.EVENTS, 0): Mark(100, NOON)}
+    assert ids(await again.find("e-1", 10)) == ["e-1"]
+    await again.stop()
+
+
+@pytest.mark.parametrize("damage", ["lost", "broken", "other routes", "cleared"])
+async def test_it_begins_anew_when_its_file_is_of_no_use(
+    filled: Filled, path: str, damage: str
+) -> None:
+    await filled.take(1, event("e-1"))
+    old = (await filled.index.changes(None, 10)).cursor
+    await filled.index.stop()
+    harm(Path(path), damage)
+    again = SqliteIndex(path, 64 << 20)
+    marks = await again.start("changed" if damage == "other routes" else "routes", SINCE + 5)
+    if damage == "cleared":
+        await again.clear(SINCE + 5)
+        marks = {}
+    assert marks == {}
+    assert await again.find("e-1", 10) == []
+    assert await again.reach_ms() == SINCE + 5
+    await Filled(again).take(1, event("e-2"))
+    assert ids((await again.changes(old, 10)).events) == ["e-2"]
+    await again.stop()
+
+
+async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:
+    limit = 4 << 20
+    index = SqliteIndex(path, limit)
+    await index.start("routes", SINCE)
+    filled = Filled(index)
+    for hundred in range(80):
+        offsets = range(hundred * 100, hundred * 100 + 100)
+        time_ms = NOON + hundred
+        facts = [taken(at, event(f"e-{at}", title="x" * 500), time_ms) for at in offsets]
+        await filled.put(Log.EVENTS, *facts)
+        await filled.note(hundred, delivered(*offsets), time_ms)
+    reach_ms = await index.reach_ms()
+    assert reach_ms > NOON
+    assert await index.find("e-0", 1) == []
+    assert ids(await index.find("e-7999", 1)) == ["e-7999"]
+    oldest = (reach_ms - NOON) * 100
+    assert ids(await index.find(f"e-{oldest}", 1)) == [f"e-{oldest}"]
+    await index.stop()
+    assert os.stat(path).st_size <= limit  # noqa: PTH116 - once, nobody waits

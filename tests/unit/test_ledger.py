@@ -1,0 +1,385 @@
+"""The ledger over a buffer in memory: what a person learns of an event."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway import ledger as module
+from gateway.adapters.index import SqliteIndex
+from gateway.adapters.memory import MemoryBuffer
+from gateway.ledger import Ledger, Trace
+from gateway.model.envelope import Derived
+from gateway.model.facts import Routes
+from gateway.model.journal import Snapshot
+from gateway.model.life import Filters, Place, explain
+from gateway.model.outcome import Outcome, Reason
+from gateway.ports import Draft, IndexFailedError, Log
+from tests.written import (
+    NOON,
+    SetClock,
+    attempt,
+    bury,
+    delivered,
+    event,
+    judged,
+    letter,
+    note,
+    postponed,
+    take,
+)
+
+ROUTES: Routes = {
+    "shop": {
+        "voyado": frozenset({"cart", "product", "recent"}),
+        "dub": frozenset({"lead", "sale"}),
+        "hook": frozenset({"product"}),
+    }
+}
+DAY = 86_400_000
+UUID7 = "019aa5b5-3e00-7000-8000-00000000000a"
+
+
+class World:
+    """A buffer, and ledgers over it."""
+
+    def __init__(self, path: str) -> None:
+        self.clock = SetClock()
+        self.path = path
+        self.buffer = MemoryBuffer(self.clock, partitions=2)
+        self._running: list[asyncio.Task[None]] = []
+
+    def ledger(self, routes: Routes = ROUTES) -> Ledger:
+        index = SqliteIndex(self.path, 64 << 20)
+        ledger = Ledger(self.buffer, index, routes, self.clock)
+        self._running.append(asyncio.create_task(ledger.run()))
+        return ledger
+
+    async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._running.clear()
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = World(str(tmp_path / "index.db"))
+    yield world
+    await world.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what must become true within ten seconds."""
+    async with asyncio.timeout(10):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+async def caught_up(ledger: Ledger) -> None:
+    async def done() -> bool:
+        try:
+            reading = await ledger.reading()
+        except IndexFailedError:
+            return False
+        return not reading.behind and not reading.trouble
+
+    await until(done)
+
+
+def told(trace: Trace) -> dict[str, str]:
+    """Return what is told of the one event that was found, per destination."""
+    [known] = trace.events or (trace.searched.events if trace.searched else ())
+    return {f.destination: explain(f, trace.heard_ms.get(f.destination)) for f in known.fates}
+
+
+async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) -> None:
+    ledger = world.ledger()
+    await take(world.buffer, event("e-1"))
+    await caught_up(ledger)
+    assert told(await ledger.trace("e-1")) == {
+        "voyado": "not attempted yet; the destination has written nothing: does deliver run?"
+    }
+    await note(world.buffer, Snapshot("voyado", 0, NOON))
+    await caught_up(ledger)
+    await until(lambda: says(ledger, "the destination last wrote at 2026-11-21T12:00:00.000Z"))
+    await note(world.buffer, attempt(0))
+    await until(lambda: says(ledger, "request made, no answer written yet: POST carts at "))
+    await note(world.buffer, postponed(0))
+    await until(
+        lambda: says(
+            ledger,
+            "POST carts at 2026-11-21T12:00:02.000Z failed: 503 (unavailable): "
+            "Service Unavailable; next attempt from 2026-11-21T12:01:02.000Z",
+        )
+    )
+    await note(world.buffer, delivered(0))
+    await until(lambda: says(ledger, "delivered"))
+    await note(world.buffer, Snapshot("voyado", 1, NOON))
+
+
+async def says(ledger: Ledger, words: str) -> bool:
+    return words in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_outcomes_that_are_read_before_their_events_count(world: World) -> None:
+    await note(world.buffer, judged(0, Outcome.SKIPPED, Reason.NO_CONTACT))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    await take(world.buffer, event("e-1"))
+    await until(lambda: says_any(ledger))
+    assert told(await ledger.trace("e-1")) == {"voyado": "skipped (no_contact)"}
+
+
+async def says_any(ledger: Ledger) -> bool:
+    return bool((await ledger.trace("e-1")).events)
+
+
+async def test_views_from_before_the_contact_go_only_where_a_contact_is_needed(
+    world: World,
+) -> None:
+    view = event("e-2", "product")
+    recent = dataclasses.replace(view, derived=Derived("recent", "e-1"))
+    await take(world.buffer, event("e-3", "product"), recent)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert set(told(await ledger.trace("e-3"))) == {"voyado", "hook"}
+    assert set(told(await ledger.trace("e-2"))) == {"voyado"}
+
+
+async def test_a_record_that_cannot_be_read_is_shown_and_waits_for_every_destination(
+    world: World,
+) -> None:
+    await world.buffer.publish(Log.EVENTS, [Draft(1, b"\xff no envelope")])
+    ledger = world.ledger()
+    await caught_up(ledger)
+    [known] = (await ledger.trace("1-0")).events
+    assert known.type == "unreadable"
+    assert [fate.state for fate in known.fates] == ["waiting"] * 3
+
+
+async def test_what_is_no_entry_and_no_dead_letter_is_left_out(world: World) -> None:
+    for log in (Log.OUTCOMES, Log.DEAD):
+        await world.buffer.publish(log, [Draft(0, b"{}"), Draft(0, b"\xff")])
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, delivered(0))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert told(await ledger.trace("e-1")) == {"voyado": "delivered"}
+
+
+async def test_an_event_that_ingest_rejected_is_found_by_its_id(world: World) -> None:
+    await bury(world.buffer, letter(None, event("e-1"), "ingest"))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    trace = await ledger.trace("e-1")
+    assert trace.events == ()
+    assert [each.letter.reason for each in trace.letters] == ["missing_field"]
+    assert trace.searched is None
+
+
+async def test_a_dead_letter_that_the_index_lacks_is_read_from_the_log(world: World) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    await bury(world.buffer, letter(3, event("e-1")))
+    place = Place(0, 0)
+    found = await ledger.letter(place)
+    assert found
+    assert found.letter == letter(3, event("e-1"))
+    assert await ledger.letter(Place(0, 7)) is None
+    assert await ledger.letter(Place(9, 0)) is None
+    await until(lambda: _listed(ledger))
+    world.buffer.trim(Log.DEAD, 1, 0)
+
+
+async def _listed(ledger: Ledger) -> bool:
+    return len((await ledger.letters(Filters(), None, 10)).letters) == 1
+
+
+async def test_a_dead_letter_that_retention_removed_is_not_there(world: World) -> None:
+    await bury(world.buffer, letter(3, event("e-1")), letter(4, event("e-2")))
+    world.buffer.trim(Log.DEAD, 0, 1)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert await ledger.letter(Place(0, 0)) is None
+
+
+async def test_an_event_older_than_the_index_is_read_from_the_logs(world: World) -> None:
+    await take(world.buffer, event("e-0"), event("e-1"), event("e-2", "lead"))
+    await note(world.buffer, delivered(0), attempt(1), delivered(1))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    trace = await ledger.trace("e-1")
+    assert trace.events == ()
+    assert trace.searched
+    assert trace.searched.complete
+    assert told(trace) == {"voyado": "delivered"}
+    assert [step.kind for step in trace.searched.events[0].steps] == ["attempt", "settled"]
+    assert trace.reading.reach_ms == world.clock.ms - DAY
+    assert told(await ledger.trace("0-1")) == {"voyado": "delivered"}
+    [waiting] = told(await ledger.trace("e-2")).values()
+    assert waiting.startswith("not attempted yet")
+
+
+async def test_what_was_passed_over_long_ago_is_told_so(world: World) -> None:
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, Snapshot("voyado", 1, NOON))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert told(await ledger.trace("e-1")) == {
+        "voyado": "nothing is owed: the destination began later in the log, or is not addressed"
+    }
+
+
+async def test_reading_the_logs_stops_at_its_bound_and_says_how_far_it_came(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEARCH_RECORDS", 300)
+    for minute in range(10):
+        world.clock.ms = NOON + minute * 60_000
+        await take(world.buffer, *(event(f"e-{minute}-{n}") for n in range(100)))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    searched = (await ledger.trace("e-0-0")).searched
+    assert searched
+    assert (searched.events, searched.complete) == ((), False)
+    assert NOON < searched.back_to_ms < NOON + 9 * 60_000
+    while not searched.events:
+        searched = (await ledger.trace("e-0-0", before_ms=searched.back_to_ms)).searched
+        assert searched
+    assert [known.id for known in searched.events] == ["e-0-0"]
+
+
+async def test_when_the_outcome_log_is_too_long_the_answer_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEARCH_RECORDS", 100)
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, *(delivered(9) for _ in range(500)), delivered(0))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert told(await ledger.trace("e-1")) == {
+        "voyado": "the outcome log was not read to its end: too much for one question"
+    }
+
+
+async def test_an_id_that_tells_its_time_is_looked_for_there_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEARCH_RECORDS", 300)
+    made_ms = module._made_ms(UUID7)
+    assert made_ms is not None
+    world.clock.ms = made_ms + 1000
+    await take(world.buffer, event(UUID7))
+    world.clock.ms += DAY
+    await take(world.buffer, *(event(f"e-{n}") for n in range(1000)))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert list(told(await ledger.trace(UUID7))) == ["voyado"]
+    absent = UUID7[:-1] + "b"
+    searched = (await ledger.trace(absent)).searched
+    assert searched
+    assert not searched.complete
+
+
+async def test_the_index_is_continued_after_a_restart(world: World) -> None:
+    await take(world.buffer, event("e-1"))
+    await caught_up(world.ledger())
+    await world.stop()
+    await take(world.buffer, event("e-2"))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    for name in ("e-1", "e-2"):
+        assert len((await ledger.trace(name)).events) == 1
+
+
+@pytest.mark.parametrize("change", ["emptied", "other records", "fewer partitions"])
+async def test_the_index_begins_anew_when_the_buffer_is_another(world: World, change: str) -> None:
+    await take(world.buffer, event("e-1"), event("e-2"), partition=1)
+    await caught_up(world.ledger())
+    await world.stop()
+    world.buffer = MemoryBuffer(world.clock, 1 if change == "fewer partitions" else 2)
+    if change == "other records":
+        world.clock.ms += 1
+        await take(world.buffer, event("e-3"), event("e-4"), event("e-5"), partition=1)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert (await ledger.trace("e-1")).events == ()
+
+
+async def test_it_follows_on_after_the_buffer_was_away(world: World) -> None:
+    world.buffer.outage = True
+    ledger = world.ledger()
+    await until(lambda: _trouble(ledger, "the buffer does not answer"))
+    world.buffer.outage = False
+    await take(world.buffer, event("e-1"))
+    await caught_up(ledger)
+    world.buffer.outage = True
+    await until(lambda: _trouble(ledger, "the buffer does not answer"))
+    assert len(await ledger._index.find("e-1", 1)) == 1
+    world.buffer.outage = False
+    await take(world.buffer, event("e-2"))
+    await caught_up(ledger)
+    assert len((await ledger.trace("e-2")).events) == 1
+
+
+async def _trouble(ledger: Ledger, words: str) -> bool:
+    try:
+        return words in (await ledger.reading()).trouble
+    except IndexFailedError:
+        return any(words in text for text in ledger._trouble.values())
+
+
+async def test_it_goes_on_at_the_oldest_record_left(world: World) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    await take(world.buffer, *(event(f"e-{n}") for n in range(5)))
+    world.buffer.trim(Log.EVENTS, 0, 4)
+    await caught_up(ledger)
+    assert len((await ledger.trace("e-4")).events) == 1
+
+
+async def test_tail_waits_for_news(world: World) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    page = await ledger.tail(Filters(), None, 10, 0)
+    assert page.events == ()
+    waiting = asyncio.create_task(ledger.tail(Filters(), page.cursor, 10, 10))
+    await take(world.buffer, event("e-1"))
+    page = await waiting
+    assert [known.id for known in page.events] == ["e-1"]
+    waiting = asyncio.create_task(ledger.tail(Filters(outcome="dead"), page.cursor, 10, 10))
+    await note(world.buffer, attempt(0))
+    await note(world.buffer, judged(0, Outcome.DEAD, Reason.REFUSED))
+    page = await waiting
+    assert [fate.state for fate in page.events[0].fates] == ["dead"]
+    assert (await ledger.tail(Filters(), page.cursor, 10, 0.05)).events == ()
+
+
+async def test_the_summary_names_every_destination_and_what_waits(world: World) -> None:
+    await take(world.buffer, event("e-1"), event("e-2"))
+    await note(world.buffer, delivered(0), postponed(1))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    standings = {each.destination: each for each in (await ledger.summary()).destinations}
+    assert set(standings) == {"voyado", "dub", "hook"}
+    assert standings["voyado"].waiting == 1
+    assert standings["dub"].heard_ms is None
+    assert await ledger.summary() is await ledger.summary()
+
+
+async def test_what_waits_since_before_the_index_is_not_forgotten(world: World) -> None:
+    await take(world.buffer, event("e-1"), event("e-2"))
+    world.clock.ms += 2 * DAY
+    await note(world.buffer, Snapshot("voyado", 0, world.clock.ms))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    standings = {each.destination: each for each in (await ledger.summary()).destinations}
+    assert standings["voyado"].oldest_ms == NOON
