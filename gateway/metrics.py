@@ -11,7 +11,10 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
+
+disable_created_metrics()  # a second series for each one, which nobody asks for
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Our own, so that a library's metrics never appear beside ours unasked."""

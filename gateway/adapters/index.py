@@ -183,7 +183,7 @@ class _Worker:
 
     async def run(
         self,
-        work: "Callable[Concatenate[sqlite3.Connection, ...], T]",
+        work: Callable[Concatenate[sqlite3.Connection, ...], T],
         *args: Any,
     ) -> T:
         connection, pool = self._connection, self._pool
@@ -267,7 +267,7 @@ def _open_reader(path: Path) -> sqlite3.Connection:
 
 def _read(
     connection: sqlite3.Connection,
-    query: "Callable[Concatenate[sqlite3.Connection, ...], T]",
+    query: Callable[Concatenate[sqlite3.Connection, ...], T],
     *args: Any,
 ) -> T:
     """Run a question in one view of the file, and give it up after ANSWER_SECONDS."""

@@ -5,7 +5,14 @@ from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    Request,
+)
 
 import orjson
 
@@ -28,13 +35,6 @@ class WrongQuestionError(ConsoleFailedError):
     """What was asked for, or where, makes no sense; says what would be right."""
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """The token goes to the console and nowhere else."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
 class ConsoleClient:
     """A console at an address. Raises ConsoleFailedError."""
 
@@ -43,8 +43,10 @@ class ConsoleClient:
             raise WrongQuestionError(f"{address!r} is no address: write http://127.0.0.1:8090")
         self._address = address.rstrip("/")
         self._token = token
-        # No proxy: the console is on this machine or on the inside, and the answer is personal.
-        self._opener = build_opener(ProxyHandler({}), _NoRedirect())
+        # No proxy and no redirect: token and answer go between here and the console only.
+        self._opener = OpenerDirector()
+        for handler in (HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor):
+            self._opener.add_handler(handler())
 
     def get(self, *path: str, **params: str | float | None) -> dict[str, Any]:
         """Return the answer to a question."""

@@ -25,7 +25,7 @@ class Entry:
     attempts: int = 0
     in_flight: bool = False
     stale: bool = False
-    """A newer state of its cart has been read."""
+    """A newer state of its cart was read while its request was in flight."""
     gone: bool = False
     """Its outcome is decided, if perhaps not yet written; lanes pass over it."""
     behind: bool = False
@@ -113,6 +113,7 @@ class Lanes:
         return max(0.0, min(times) - now) if times else None
 
     def _wake(self, now: float) -> None:
+        woken: list[Entry] = []
         while self._timers and self._timers[0][0] <= now:
             entry = heapq.heappop(self._timers)[2]
             if entry.gone:
@@ -121,6 +122,8 @@ class Lanes:
                 entry.behind = False
                 self.add(entry, now)
                 continue
+            woken.append(entry)
+        for entry in reversed(woken):
             entry.queued_at = -self._batch_seconds  # it has waited enough
             self._lane(entry).appendleft(entry)
 

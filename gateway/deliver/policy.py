@@ -55,8 +55,6 @@ def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: in
 
 def before_attempt(entry: Entry, settings: DestinationSettings, now_ms: int) -> Done | None:
     """Return the outcome of an entry that is not to be sent after all, else None."""
-    if entry.stale:
-        return Done(Outcome.SUPERSEDED, Reason.NEWER_CART)
     if entry.item.tried is Tried.IN_DOUBT and must_not_repeat(entry, settings):
         detail = "the gateway stopped before the answer came"
         return Done(Outcome.DEAD, Reason.UNKNOWN, detail)

@@ -36,11 +36,11 @@ class Readiness:
         return self._why_not
 
     def started(self) -> None:
-        """The buffer is connected. A later outage is answered by the routes' own 503."""
+        """Note that the buffer is connected. A later outage is answered by the routes' own 503."""
         self._why_not = None
 
     def stopping(self) -> None:
-        """SIGTERM has come."""
+        """Note that SIGTERM has come."""
         self._why_not = "stopping: no new traffic, please"
 
 

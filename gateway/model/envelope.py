@@ -45,7 +45,8 @@ class Envelope:
     context: dict[str, Any] = field(default_factory=dict)
     derived: Derived | None = None
     marks: tuple[str, ...] = ()
-    """Remarks from a closed set: `clock` (time corrected), `server` (a server key), `bot`."""
+    """Remarks from a closed set: `clock` (time corrected), `server` (a server key), `bot`,
+    `prerender` (sent while a browser rendered the page ahead of a visit)."""
 
     @property
     def type(self) -> str:
@@ -94,8 +95,11 @@ class Envelope:
         return out
 
 
-def encode(envelope: Envelope) -> bytes:
-    """Write the record's value: compact JSON."""
+def encode(envelope: Envelope, context: orjson.Fragment | None = None) -> bytes:
+    """Write the record's value: compact JSON.
+
+    `context` is the envelope's own, written before: events of a request share it.
+    """
     record: dict[str, Any] = {
         "v": FORMAT,
         "site": envelope.site,
@@ -104,7 +108,7 @@ def encode(envelope: Envelope) -> bytes:
         "corrected": envelope.corrected_ms,
         "consent": envelope.consent,
         "event": envelope.event,
-        "context": envelope.context,
+        "context": context or envelope.context,
     }
     if envelope.derived:
         record["derived"] = [envelope.derived.kind, envelope.derived.cause]

@@ -1,7 +1,7 @@
 """What is wrong with a configuration, said so that the reader can mend it at once."""
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,6 +42,15 @@ _LATER: dict[tuple[str, object], str] = {
 }
 """Kinds that are planned: their remedy is not "did you mean"."""
 
+_FORMS = {
+    "origins": "write it as browsers send it: https://shop.example, lower case, no path or slash",
+    "currency": "write three letters, for example sek",
+    "user_agent": "write Product/Version, for example Gateway/1.0",
+    "path_prefix": "write a path like /api/v2/tracking, without a slash at its end",
+    "[key]": "use letters, digits, - and _, at most 64",
+}
+"""What is right where a pattern decides, by the setting's name."""
+
 _SHOWN = {
     "literal_error",
     "union_tag_invalid",
@@ -59,21 +68,16 @@ _SHOWN = {
 _SHOWN_CHARACTERS = 60
 
 
-def problem_of(
-    error: ErrorDetails, place: Place, source: str, known: Callable[[Place], Iterable[str]]
-) -> Problem:
-    """Put a validation error into words.
-
-    `known` returns the names that a section has, for "did you mean".
-    """
+def problem_of(error: ErrorDetails, place: Place, source: str, known: Collection[str]) -> Problem:
+    """Put a validation error into words. `known` are the names that its table may hold."""
     name = ".".join(place)
+    if later := _comes_later(error, place):
+        return Problem(name, *later, source)
     if error["type"] == "missing":
         return Problem(name, "is missing", _add(place), source)
     if error["type"] == "extra_forbidden":
-        return Problem(name, "is no setting", _nearest(place, known(place[:-1])), source)
-    if later := _comes_later(error, place):
-        return Problem(name, *later, source)
-    return Problem(name, _found(error), _right(error), source)
+        return Problem(name, "is no setting", _nearest(place, known), source)
+    return Problem(name, _found(error), _right(error, place), source)
 
 
 def variable_of(place: Place) -> str:
@@ -85,7 +89,7 @@ def _add(place: Place) -> str:
     return f"set {place[-1]} under [{'.'.join(place[:-1])}], or {variable_of(place)}"
 
 
-def _nearest(place: Place, known: Iterable[str]) -> str:
+def _nearest(place: Place, known: Collection[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(place[-1], names, n=1)
     if close:
@@ -94,13 +98,14 @@ def _nearest(place: Place, known: Iterable[str]) -> str:
 
 
 def _comes_later(error: ErrorDetails, place: Place) -> tuple[str, str] | None:
-    kind = error.get("input")
-    if isinstance(kind, Mapping):
-        kind = kind.get("kind")
-    remedy = _LATER.get((place[0], kind)) if isinstance(kind, str) else None
-    if remedy is None or error["type"] not in {"literal_error", "union_tag_invalid"}:
+    if place == ("sources",):
+        return "come in a later version", "leave [sources] out"
+    if error["type"] not in {"literal_error", "union_tag_invalid"}:
         return None
-    return f'kind "{kind}" comes in a later version', remedy
+    found = error.get("input")
+    kind = found.get("kind") if isinstance(found, Mapping) else found
+    remedy = _LATER.get((place[0], kind)) if isinstance(kind, str) else None
+    return (f'kind "{kind}" comes in a later version', remedy) if remedy else None
 
 
 def _found(error: ErrorDetails) -> str:
@@ -116,10 +121,14 @@ def _found(error: ErrorDetails) -> str:
     return "is not right"
 
 
-def _right(error: ErrorDetails) -> str:
-    context = error.get("ctx", {})
+def _right(error: ErrorDetails, place: Place) -> str:
     if error["type"].startswith("union_tag"):
-        expected = context.get("expected_tags", "'voyado', 'dub', 'file'")
+        expected = error.get("ctx", {}).get("expected_tags", "'voyado', 'dub' or 'file'")
         return f"kind should be one of {expected}"
+    if error["type"] == "string_pattern_mismatch":
+        names = ("[key]",) if error["loc"][-1] == "[key]" else reversed(place)
+        for name in names:
+            if name in _FORMS:
+                return _FORMS[name]
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]

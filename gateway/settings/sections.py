@@ -1,7 +1,7 @@
 """The settings as a whole: each part's own type, which stands beside that part, gathered."""
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -16,8 +16,8 @@ from gateway.http.settings import HttpSettings
 from gateway.ingest import SiteSettings
 from gateway.model.window import DedupSettings
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-"""Of a site or a destination: it is a metric's label, part of a log's records, and of variables."""
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Of a site or a destination: a metric's label, part of records and of variables' names."""
 
 AnyDestination = VoyadoSettings | DubSettings | FileSettings
 """Every kind there is. Wiring matches over it: a kind without its destination is a type error."""
@@ -39,30 +39,34 @@ class Settings(BaseModel):
     )
 
 
-def known_names(place: tuple[str, ...], kind: object = None) -> Iterable[str]:
+def known_names(place: tuple[str, ...], kind: object = None) -> frozenset[str]:
     """Return the names of what may stand in the table at `place`; none where people choose them.
 
     `kind` is what the table says that it is, where that decides.
     """
-    found: list[type[BaseModel]] = [Settings]
+    annotation: Any = Settings
     for part in place:
-        found = _below(found, part)
-    if len(found) > 1:
-        found = [model for model in found if kind in get_args(model.model_fields["kind"].annotation)]
-    return {name for model in found for name in model.model_fields}
+        annotation = _below(annotation, part)
+    models = list(_models(annotation))
+    if len(models) > 1:
+        models = [each for each in models if kind in get_args(each.model_fields["kind"].annotation)]
+    return frozenset(name for model in models for name in model.model_fields)
 
 
-def _below(models: list[type[BaseModel]], part: str) -> list[type[BaseModel]]:
-    annotations = [
-        model.model_fields[part].annotation if part in model.model_fields else None
-        for model in models
-    ]
-    return [model for annotation in annotations for model in _models(annotation)]
+def _below(annotation: Any, part: str) -> Any:
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    for model in _models(annotation):
+        if part in model.model_fields:
+            return model.model_fields[part].annotation
+    return None
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if isinstance(annotation, types.UnionType) or get_origin(annotation) is Annotated:
-        return [model for each in get_args(annotation) for model in _models(each)]
-    return []
+        yield annotation
+    elif isinstance(annotation, types.UnionType):
+        for each in get_args(annotation):
+            yield from _models(each)
+    elif get_origin(annotation) is Annotated:
+        yield from _models(get_args(annotation)[0])

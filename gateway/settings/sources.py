@@ -132,7 +132,9 @@ def _overlay(raw: Raw, name: str, origin: str, text: str) -> None:
         if not isinstance(below, dict):
             outer = ".".join(place)
             raw.problems.append(
-                Problem(outer, "is a value, so nothing can be set below it", f"unset {name}", origin)
+                Problem(
+                    outer, "is a value, so nothing can be set below it", f"unset {name}", origin
+                )
             )
             return
         raw.origins.setdefault(place, origin) if not below else None
@@ -149,7 +151,7 @@ def _existing(table: Mapping[str, Any], part: str) -> str:
 
 
 def _value(text: str) -> Any:
-    """Lists and tables are written as JSON; everything else is text, numbers too."""
+    """Read lists and tables, written as JSON; everything else is text, numbers too."""
     if text[:1] in "[{" and text:
         try:
             return orjson.loads(text)

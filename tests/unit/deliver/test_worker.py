@@ -1,7 +1,8 @@
 """Delivery in virtual time: what arrives, and what the outcome log says of it."""
 
 import asyncio
-from itertools import chain, repeat
+from collections.abc import Iterator
+from itertools import repeat
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway.model import dead
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings
 from gateway.ports import Draft, Log
-from tests.unit.deliver.world import There, World, cart, lead, view
+from tests.unit.deliver.world import Behaviour, There, World, cart, lead, view
 from tests.virtual import run
 
 
@@ -221,14 +222,15 @@ def test_an_attempt_is_in_the_log_before_the_request_is_made() -> None:
 def test_nothing_is_committed_before_its_outcome_is_written() -> None:
     async def main() -> None:
         world = World()
+        world.there.on_send = lambda _: world.buffer.hold(Log.OUTCOMES)
         await world.publish(view("v1"))
         world.start()
-        await world.until(lambda: world.buffer.committed("there", 0) is not None)
-        world.buffer.hold(Log.OUTCOMES)
         await asyncio.sleep(30)
+        assert world.there.ids("views") == ["v1"]
         position = world.buffer.committed("there", 0)
         assert position is not None
         assert position.offset == 0
+        world.there.on_send = None
         world.buffer.release()
         await world.until_settled()
         await world.stop()
@@ -236,15 +238,67 @@ def test_nothing_is_committed_before_its_outcome_is_written() -> None:
     run(main)
 
 
+def test_a_cart_whose_request_failed_while_a_newer_state_was_read_is_not_sent_again() -> None:
+    async def main() -> None:
+        world = World(There(behave=iter(["slow-lost"])))
+        await world.publish(cart("c1", 0))
+        world.start()
+        await world.until(lambda: len(world.there.requests) == 1)
+        await world.publish(cart("c1", 1000, 2))
+        await world.until_settled()
+        await world.stop()
+        assert world.there.requests == [["c1-0-v1"], ["c1-1000-v1"]]
+        assert (await world.fates())["c1-0-v1"].outcome is Outcome.SUPERSEDED
+
+    run(main)
+
+
+def test_what_came_after_a_slow_retry_is_not_repeated_by_a_successor_that_reads_a_snapshot() -> (
+    None
+):
+    async def main() -> None:
+        world = World(batch_events=1)
+        world.there.behave = _only_fails(world, "stuck")
+        await world.publish(lead("stuck", "u1"), *(view(f"v{n}") for n in range(20)))
+        world.start()
+        await world.until(lambda: len(world.there.ids("views")) == 20)
+        await asyncio.sleep(130)
+        await world.kill()
+        world.there.behave = iter(())
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert sorted(world.there.ids("views")) == sorted(f"v{n}" for n in range(20))
+        assert world.there.ids("leads") == ["stuck"]
+
+    run(main)
+
+
+def test_an_owner_that_lost_its_partition_sends_nothing_that_must_not_be_repeated() -> None:
+    async def main() -> None:
+        world = World()
+        world.start()
+        await asyncio.sleep(1)
+        first = world.there
+        world.start()
+        await world.publish(view("v1"))
+        await asyncio.sleep(0.2)
+        world.buffer.take_away("there", 0)
+        await world.until_settled()
+        assert first.ids("views") == ["v1"]
+        await world.stop()
+
+    run(main)
+
+
 def test_an_event_that_fails_alone_is_buried_after_its_own_time() -> None:
     async def main() -> None:
-        fails = chain(["busy"], repeat("busy"))
-        world = World(There(behave=fails), retry_alone_seconds=900)  # type: ignore[arg-type]
+        world = World(There(behave=repeat("busy")), retry_alone_seconds=900)
         await world.publish(lead("bad", "u1"))
         world.start()
         await asyncio.sleep(3600)
         assert (await world.fates()) == {}
-        world.there.behave = _only_bad_fails(world)
+        world.there.behave = _only_fails(world, "bad")
         await world.publish(lead("good", "u2"))
         await world.until_settled()
         await world.stop()
@@ -255,9 +309,9 @@ def test_an_event_that_fails_alone_is_buried_after_its_own_time() -> None:
     run(main)
 
 
-def _only_bad_fails(world: World):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _only_fails(world: World, name: str) -> Iterator[Behaviour]:
     while True:
-        yield "busy" if world.there.requests[-1] == ["bad"] else "ok"
+        yield "busy" if world.there.requests[-1] == [name] else "ok"
 
 
 def test_an_event_is_buried_when_its_time_is_over_tried_or_not() -> None:

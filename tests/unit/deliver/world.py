@@ -27,7 +27,9 @@ from tests.virtual import START_MS, VirtualClock
 NAME = "there"
 SITE = "shop"
 
-Behaviour = Literal["ok", "busy", "refuse", "lost-done", "lost-undone", "unreachable", "slow"]
+Behaviour = Literal[
+    "ok", "busy", "refuse", "lost-done", "lost-undone", "unreachable", "slow", "slow-lost"
+]
 
 
 def settings(**over: Any) -> DestinationSettings:
@@ -125,7 +127,7 @@ class There:
             self.on_send(request)
         self.requests.append([item.body["id"] for item in request.items])
         behaviour: Behaviour = next(self.behave, "ok")
-        if behaviour == "slow":
+        if behaviour in {"slow", "slow-lost"}:
             await asyncio.sleep(5)
         verdict = self._verdict(behaviour, request)
         if behaviour in {"ok", "slow", "lost-done"} and not self._refused(request):
@@ -138,7 +140,7 @@ class There:
         return any(item.body["id"] in self.poison for item in request.items)
 
     def _verdict(self, behaviour: Behaviour, request: Request) -> Verdict:
-        if behaviour in {"lost-done", "lost-undone"}:
+        if behaviour in {"lost-done", "lost-undone", "slow-lost"}:
             return Again(Reason.NO_ANSWER)
         if behaviour == "busy":
             return Again(Reason.UNAVAILABLE)
@@ -184,7 +186,7 @@ class World:
         self.settings = settings(**over)
         self.dedup = dedup or DedupSettings()
         self.published: list[Envelope] = []
-        self._process: asyncio.Task[None] | None = None
+        self._processes: list[asyncio.Task[None]] = []
         self._ending = asyncio.Event()
 
     async def publish(self, *envelopes: Envelope) -> None:
@@ -196,24 +198,25 @@ class World:
         self.published += envelopes
 
     def start(self) -> None:
-        """Start a process that delivers."""
+        """Start a process that delivers (another one, when one runs)."""
         house = House(self.buffer, {SITE: frozenset({NAME})}, self.clock, self.dedup, 7 * 86_400.0)
         deliver = Deliver(NAME, self.there, self.settings, house)
-        self._ending = asyncio.Event()
-        self._process = asyncio.ensure_future(deliver.run(self._ending))
+        self._processes.append(asyncio.ensure_future(deliver.run(self._ending)))
 
     async def kill(self) -> None:
         """End it at once, as kill -9 does: nothing more is written."""
-        if self._process is not None:
-            self._process.cancel()
+        for process in self._processes:
+            process.cancel()
             with suppress(asyncio.CancelledError):
-                await self._process
+                await process
+        self._processes.clear()
 
     async def stop(self) -> None:
         """End it in order."""
         self._ending.set()
-        if self._process is not None:
-            await self._process
+        await asyncio.gather(*self._processes)
+        self._processes.clear()
+        self._ending = asyncio.Event()
 
     async def until(self, condition: Callable[[], bool], seconds: float = 3600.0) -> None:
         async with asyncio.timeout(seconds):
@@ -222,8 +225,9 @@ class World:
                 await asyncio.sleep(0.1)
 
     def check_alive(self) -> None:
-        if self._process is not None and self._process.done():
-            self._process.result()
+        for process in self._processes:
+            if process.done():
+                process.result()
 
     async def until_settled(self, seconds: float = 9000.0) -> None:
         """Wait until every partition is committed to its end."""

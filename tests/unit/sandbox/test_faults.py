@@ -48,7 +48,7 @@ async def view(client: Client, **more: Any) -> ClientResponse:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the condition is not an event
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -1,0 +1,51 @@
+"""How log lines look: plain text, or JSON where a program reads them. Always on stderr."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+
+LogFormat = Literal["text", "json"]
+
+
+class _TextLines(logging.Formatter):
+    """`10:15:00 events: http://127.0.0.1:8080`; from warnings on with the level."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        line = super().formatMessage(record)
+        if record.levelno < logging.WARNING:
+            return line
+        return line.replace(record.message, f"{record.levelname.lower()}: {record.message}", 1)
+
+
+class _JsonLines(logging.Formatter):
+    """One object a line: `time`, `level`, `logger`, `message`, and `error` with a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()
+
+
+def set_up(log_format: LogFormat) -> None:
+    """Log what the gateway says from INFO on, what its libraries say from WARNING on.
+
+    Never one line a request: aiohttp's access log is below its level.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("gateway").setLevel(logging.INFO)

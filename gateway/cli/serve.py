@@ -1,0 +1,99 @@
+"""The commands that serve until a signal comes: `run`, `demo`, `sandbox`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from gateway.cli.log import LogFormat, set_up
+from gateway.cli.options import FailedError, config_option, configured
+from gateway.ports import BufferFailedError
+from gateway.wiring import run as process
+from gateway.wiring import sandbox
+from gateway.wiring.servers import CannotListenError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_WORDS = {
+    "storefront": "the shop: click, fill a cart, buy",
+    "console": "what became of each event",
+    "voyado": "what Voyado would hold",
+    "dub": "what Dub would hold",
+    "public": "where the shop posts its events",
+    "admin": "/metrics, /livez, /readyz",
+}
+
+
+def log_option(command: Command) -> Command:
+    """Give a command `--log-format`."""
+    return click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="How log lines look (on stderr).",
+    )(command)
+
+
+def port_option(command: Command) -> Command:
+    """Give a command `--port-base`, as the argument `ports`."""
+    return click.option(
+        "--port-base",
+        "ports",
+        type=click.IntRange(0, 65_530),
+        callback=lambda _context, _option, base: sandbox.PortPlan(base),
+        help="Take this port and those after it; 0 takes free ones. "
+        f"Without it: {', '.join(f'{name} {port}' for name, port in sandbox.PORTS.items())}.",
+    )(command)
+
+
+@click.command("run")
+@config_option
+@log_option
+def run_command(config: Path | None, log_format: LogFormat) -> None:
+    """Run all roles in one process: take events in, deliver them, show what became of them."""
+    settings = configured(config)
+    set_up(log_format)
+    _serve(lambda: process.run(settings))
+
+
+@click.command("sandbox")
+@port_option
+@log_option
+def sandbox_command(ports: sandbox.PortPlan, log_format: LogFormat) -> None:
+    """Run stand-ins of Voyado and Dub on loopback ports."""
+    set_up(log_format)
+    _serve(lambda: sandbox.run_sandbox(ports, _announce))
+
+
+@click.command("demo")
+@port_option
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep the log here; without it, in a temporary folder that is removed at the end.",
+)
+@log_option
+def demo_command(ports: sandbox.PortPlan, data: Path | None, log_format: LogFormat) -> None:
+    """Run everything on this machine: gateway, stand-ins, a storefront. No account is needed."""
+    set_up(log_format)
+    _serve(lambda: sandbox.run_demo(ports, data, _announce))
+
+
+def _announce(addresses: Mapping[sandbox.PortName, str]) -> None:
+    width = max(map(len, addresses))
+    for name, words in _WORDS.items():
+        for address in (each for found, each in addresses.items() if found == name):
+            click.echo(f"{name:<{width}}  {address}  {words}")
+    click.echo("Ctrl-C ends it.")
+
+
+def _serve(serve: Callable[[], int]) -> NoReturn:
+    """Run until the end, and exit. What cannot start is one line on stderr."""
+    try:
+        status = serve()
+    except (CannotListenError, BufferFailedError, OSError) as error:
+        raise FailedError(str(error)) from error
+    click.get_current_context().exit(status)

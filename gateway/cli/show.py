@@ -1,0 +1,88 @@
+"""The commands that print something: `check`, `config`, `openapi`, `snippet`."""
+
+import sys
+from pathlib import Path
+
+import click
+import orjson
+
+from gateway.cli.options import WRONG, FailedError, config_option, configured, line_of
+from gateway.http.assets import data_folder
+from gateway.http.collector import read_collector
+from gateway.http.openapi import document
+from gateway.http.snippet import snippet
+from gateway.settings.checks import facts
+from gateway.settings.load import examine
+from gateway.settings.sections import Settings
+
+
+@click.command("check")
+@config_option
+def check_command(config: Path | None) -> None:
+    """Tell every problem of a configuration at once, or ok and what follows from it."""
+    examined = examine(config or click.get_current_context().find_root().obj)
+    for problem in examined.problems:
+        click.echo(line_of(problem), err=True)
+    if examined.settings is None:
+        count = len(examined.errors)
+        click.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
+        sys.exit(WRONG)
+    for fact in facts(examined.settings):
+        click.echo(fact)
+    click.echo(f"ok: {examined.file or 'built-in defaults'}")
+
+
+@click.command("config")
+def config_command() -> None:
+    """Print the reference configuration: every setting, explained."""
+    click.echo((data_folder("config") / "reference.toml").read_text("utf-8"), nl=False)
+
+
+@click.command("openapi")
+def openapi_command() -> None:
+    """Print the API's description (OpenAPI 3.1, JSON)."""
+    click.echo(orjson.dumps(orjson.loads(document()), option=orjson.OPT_INDENT_2).decode())
+
+
+@click.command("snippet")
+@config_option
+@click.option("--site", metavar="NAME", help="Which site; not needed where there is one.")
+@click.option(
+    "--gateway",
+    "gateway_url",
+    metavar="URL",
+    help="The gateway's public address, on the shop's own domain: https://g.shop.example",
+)
+@click.option(
+    "--integrity/--no-integrity",
+    default=True,
+    show_default=True,
+    help="Bind the tag to this version's script; then paste it anew after each upgrade.",
+)
+def snippet_command(
+    config: Path | None,
+    site: str | None,
+    gateway_url: str | None,
+    integrity: bool,  # noqa: FBT001 - click calls it
+) -> None:
+    """Print the tag to paste into the shop's pages."""
+    settings = configured(config)
+    key = _browser_key(settings, site)
+    collector = read_collector(data_folder("static") / "dist")
+    if integrity and collector is None:
+        raise FailedError("the collector script is not built: run npm run build in static/")
+    url = gateway_url or f"http://{settings.http.listen}"
+    click.echo(snippet(url, key, collector if integrity else None))
+
+
+def _browser_key(settings: Settings, name: str | None) -> str:
+    known = ", ".join(settings.sites) or "none"
+    if name is None:
+        if len(settings.sites) != 1:
+            raise click.UsageError(f"say which site, with --site; configured: {known}")
+        name = next(iter(settings.sites))
+    if name not in settings.sites:
+        raise click.UsageError(f'there is no site "{name}"; configured: {known}')
+    if not settings.sites[name].browser_keys:
+        raise click.UsageError(f'site "{name}" has no browser key: set browser_keys')
+    return settings.sites[name].browser_keys[0]

@@ -1,0 +1,288 @@
+"""The public application: events in, the collector out."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from gateway.http.addresses import RateLimit, client_address
+from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
+from gateway.http.bodies import read_body
+from gateway.http.collector import Collector, collector_answer, read_collector
+from gateway.http.cookies import read_cookies, set_cookie
+from gateway.http.openapi import document
+from gateway.http.settings import HttpSettings
+from gateway.ingest import Ingest, Problem, Receipt, Refused, Taken
+from gateway.metrics import REQUEST_SECONDS
+from gateway.model.instant import format_ms
+from gateway.ports import Clock
+
+_log = logging.getLogger(__name__)
+
+PREFLIGHT_SECONDS = 86_400
+HANDLER_ARGS: dict[str, Any] = {
+    "auto_decompress": False,  # `read_body` inflates, within a bound
+    "max_line_size": 8190,
+    "max_field_size": 8190,
+    "lingering_time": 2.0,
+}
+PIXEL = bytes.fromhex(
+    "47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b"
+)
+"""A transparent GIF of one pixel, 43 bytes."""
+_EVENTS_PATH = "/v1/events"
+
+
+def create_public(
+    ingest: Ingest,
+    settings: HttpSettings,
+    clock: Clock,
+    collector: Path,
+    more: Iterable[web.AbstractRouteDef] = (),
+) -> web.Application:
+    """Return the application. `collector` is the folder of the built script, read at start.
+
+    `more` are routes of other parts (hooks). Run it by `PublicRunner`.
+    """
+    public = _Public(ingest, settings, clock, collector)
+    app = web.Application(middlewares=[public.answer], handler_args=HANDLER_ARGS)
+    app.on_startup.append(public.start)
+    app.add_routes(
+        [
+            web.post(_EVENTS_PATH, public.events),
+            web.options(_EVENTS_PATH, public.preflight),
+            web.get("/v1/pixel.gif", public.pixel, allow_head=False),
+            web.get("/collector.js", public.collector),
+            web.get("/collector.{hash:[0-9A-Za-z_-]+}.js", public.collector),
+            web.get("/openapi.json", public.openapi),
+            *more,
+        ]
+    )
+    return app
+
+
+class PublicRunner(web.AppRunner):
+    """Runs the application so that what is no proper HTTP is answered in plain words too."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _PublicServer(
+            made.request_handler, request_factory=made.request_factory, **HANDLER_ARGS
+        )
+
+
+class _PublicServer(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _PublicHandler(self, loop=asyncio.get_running_loop(), **HANDLER_ARGS)
+
+
+class _PublicHandler(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that the parser refused. Nothing is logged: anybody can send one."""
+        if status >= 500:  # noqa: PLR2004 - HTTP's server errors
+            return super().handle_error(request, status, exc, message)
+        trouble = Trouble.BAD_REQUEST
+        if isinstance(exc, LineTooLong):
+            trouble = Trouble.HEADERS_TOO_LARGE
+        response = error_answer(trouble)
+        response.force_close()
+        return response
+
+
+_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Public:
+    """The handlers, and what they share."""
+
+    def __init__(self, ingest: Ingest, settings: HttpSettings, clock: Clock, folder: Path) -> None:
+        self._ingest = ingest
+        self._settings = settings
+        self._clock = clock
+        self._folder = folder
+        self._collector: Collector | None = None
+        self._document = document()
+        self._in_flight = 0
+        rate = settings.requests_per_second
+        self._limit = RateLimit(rate) if rate is not None else None
+
+    async def start(self, _app: web.Application) -> None:
+        self._collector = await asyncio.to_thread(read_collector, self._folder)
+        if self._collector is None:
+            _log.warning("no collector script in %s: build it first", self._folder)
+
+    @web.middleware
+    async def answer(self, request: web.Request, handler: _Next) -> web.StreamResponse:
+        """Turn every error into an answer of the table; let allowed pages read any answer."""
+        began = asyncio.get_running_loop().time()
+        response = await _answered(request, handler)
+        self._share(request, response)
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "none"
+        elapsed = asyncio.get_running_loop().time() - began
+        REQUEST_SECONDS.labels(route, response.status).observe(elapsed)
+        return response
+
+    def _share(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Set the headers of CORS: only origins of a site are named."""
+        if request.path != _EVENTS_PATH:
+            return
+        headers = response.headers
+        headers["Vary"] = "Origin"
+        origin = request.headers.get("Origin")
+        if origin in self._ingest.keys.origins:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Allow-Credentials"] = "true"
+            headers["Access-Control-Expose-Headers"] = "Retry-After"
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        with self._admitted(request):
+            body = await read_body(request, self._settings.body_seconds)
+            came = await self._ingest.take(body, self._receipt(request))
+        response = events_answer(came)
+        _remember(response, came)
+        return response
+
+    async def preflight(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Origin") not in self._ingest.keys.origins:
+            return error_answer(Problem.ORIGIN_NOT_ALLOWED)
+        return web.Response(
+            status=204,
+            headers={
+                "Access-Control-Allow-Methods": "POST",
+                "Access-Control-Allow-Headers": "content-type, content-encoding",
+                "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
+            },
+        )
+
+    async def pixel(self, request: web.Request) -> web.StreamResponse:
+        """Take in a page event from an image: its origin is the referrer's, else the url's."""
+        query = request.query
+        address = query.get("url") or request.headers.get("Referer")
+        now_ms = self._clock.now_ms()
+        event = {
+            "type": "page",
+            "id": str(uuid4()),
+            "time": format_ms(now_ms),
+            "title": query.get("title"),
+        }
+        body = {
+            "key": query.get("key"),
+            "context": {"consent": "limited", "url": address},
+            "events": [event],
+        }
+        origin = _origin(request.headers.get("Referer") or address)
+        receipt = Receipt(
+            now_ms,
+            origin,
+            prerender=_is_prerender(request),
+            user_agent=request.headers.get("User-Agent", ""),
+        )
+        with self._admitted(request):
+            came = await self._ingest.take(orjson.dumps(body), receipt)
+        if isinstance(came, Refused):
+            return error_answer(came.problem)
+        return web.Response(
+            body=PIXEL, content_type="image/gif", headers={"Cache-Control": "private, no-cache"}
+        )
+
+    async def collector(self, request: web.Request) -> web.StreamResponse:
+        return collector_answer(self._collector, request, request.match_info.get("hash"))
+
+    async def openapi(self, _request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._document, content_type="application/json")
+
+    @contextmanager
+    def _admitted(self, request: web.Request) -> Iterator[None]:
+        """Count the request in, or decline it: one address has its rate, all have one room."""
+        if self._limit is not None:
+            address = client_address(
+                request.remote,
+                request.headers.get("X-Forwarded-For"),
+                self._settings.trusted_proxies,
+            )
+            if not self._limit.allows(address, asyncio.get_running_loop().time()):
+                raise DeclinedError(Trouble.RATE_LIMITED)
+        if self._in_flight >= self._settings.max_in_flight:
+            raise DeclinedError(Trouble.BUSY)
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+
+    def _receipt(self, request: web.Request) -> Receipt:
+        headers = request.headers
+        return Receipt(
+            self._clock.now_ms(),
+            headers.get("Origin"),
+            _bearer(headers.get("Authorization")),
+            headers.get("Sec-GPC") == "1",
+            _is_prerender(request),
+            headers.get("User-Agent", ""),
+            read_cookies(headers.get("Cookie")),
+        )
+
+
+async def _answered(request: web.Request, handler: _Next) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except DeclinedError as error:
+        response = error_answer(error.trouble, error.detail)
+        if not request.content.at_eof():
+            response.force_close()  # the rest of the body is not worth waiting for
+        return response
+    except web.HTTPMethodNotAllowed as error:
+        response = error_answer(Trouble.METHOD_NOT_ALLOWED)
+        response.headers["Allow"] = error.headers["Allow"]
+        return response
+    except web.HTTPException as error:
+        known = error.status == HTTPStatus.NOT_FOUND
+        return error_answer(Trouble.NOT_FOUND if known else Trouble.BAD_REQUEST)
+    except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer it can use
+        _log.exception("a request to %s failed", request.match_info.route.resource)
+        return error_answer(Trouble.FAILED)
+
+
+def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:
+    if isinstance(came, Taken):
+        for field, value in came.cookies.items():
+            response.headers.add("Set-Cookie", set_cookie(field, value))
+
+
+def _bearer(header: str | None) -> str | None:
+    """Return the key; any other scheme is a key that no site has."""
+    if header is None:
+        return None
+    scheme, _, key = header.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else header
+
+
+def _is_prerender(request: web.Request) -> bool:
+    """Whether the browser says that nobody may ever see the page (browser.md 3a)."""
+    return "pre" in request.headers.get("Sec-Purpose", "")
+
+
+def _origin(address: str | None) -> str | None:
+    try:
+        parts = urlsplit(address or "")
+    except ValueError:
+        return None
+    return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else None

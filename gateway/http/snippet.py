@@ -1,0 +1,26 @@
+"""The tag that a shop pastes into its pages."""
+
+from html import escape
+
+from gateway.http.collector import Collector
+
+_QUEUE = "window.gateway=window.gateway||function(){(gateway.q=gateway.q||[]).push(arguments)}"
+"""Keeps commands that are called before the collector has loaded."""
+
+
+def snippet(gateway_url: str, key: str, collector: Collector | None) -> str:
+    """Return the tag, for a page's head.
+
+    With `collector` the tag is bound to exactly that script, by its hash: the browser runs no
+    other, so the tag must be pasted anew when the gateway's version changes. Without, it isn't.
+    """
+    base = gateway_url.rstrip("/")
+    name, integrity = "collector.js", ""
+    if collector is not None:
+        name = f"collector.{collector.hash}.js"
+        integrity = f' integrity="{escape(collector.integrity)}" crossorigin="anonymous"'
+    source = escape(f"{base}/{name}")
+    return (
+        f"<script>{_QUEUE}</script>\n"
+        f'<script async src="{source}" data-key="{escape(key)}"{integrity}></script>'
+    )

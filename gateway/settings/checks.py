@@ -1,0 +1,315 @@
+"""What only the whole configuration shows: each check takes all of it and yields problems."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from gateway.adapters.destinations.file import FileSettings
+from gateway.http.listen import address_of
+from gateway.model.dead import INGEST
+from gateway.settings.problems import Place, Problem
+from gateway.settings.sections import Settings
+
+WINDOW_KEY_BYTES = 90
+"""A key of the dedup window in memory (DESIGN, rule 2)."""
+EVENT_BYTES = 1_000
+"""An event in the embedded log, outcomes at its destinations included: on the safe side."""
+DAY_SECONDS = 86_400.0
+_GIB = 1 << 30
+
+
+@dataclass(slots=True, frozen=True)
+class Subject:
+    """What is checked: the parts that are valid in themselves."""
+
+    settings: Settings
+    sound: frozenset[str]
+    """Sections without problems; a broken one stands in `settings` with its defaults."""
+    destination_names: frozenset[str]
+    """All that the configuration names, broken ones too."""
+
+
+def _error(place: Place, message: str, remedy: str) -> tuple[Place, Problem]:
+    return place, Problem(".".join(place), message, remedy)
+
+
+def _warning(place: Place, message: str, remedy: str) -> tuple[Place, Problem]:
+    return place, Problem(".".join(place), message, remedy, severity="warning")
+
+
+Found = Iterator[tuple[Place, Problem]]
+
+
+def _unknown_destinations(subject: Subject) -> Found:
+    for name, site in subject.settings.sites.items():
+        for destination in site.destinations:
+            if destination in subject.destination_names:
+                continue
+            known = ", ".join(sorted(subject.destination_names)) or "none yet"
+            yield _error(
+                ("sites", name, "destinations"),
+                f'names "{destination}", which is no destination',
+                f"add [destinations.{destination}], or use one of those there are: {known}",
+            )
+        for destination in _repeated(site.destinations):
+            yield _error(
+                ("sites", name, "destinations"),
+                f'names "{destination}" twice',
+                "name it once: each destination gets an event once",
+            )
+
+
+def _unused_destinations(subject: Subject) -> Found:
+    used = {each for site in subject.settings.sites.values() for each in site.destinations}
+    for name in subject.settings.destinations:
+        if name not in used:
+            yield _warning(
+                ("destinations", name),
+                "is used by no site, so it gets nothing",
+                f'add "{name}" to the destinations of a site, or remove it',
+            )
+
+
+def _reserved_names(subject: Subject) -> Found:
+    if INGEST in subject.destination_names:
+        yield _error(
+            ("destinations", INGEST),
+            f'"{INGEST}" stands for events rejected there, among the dead letters',
+            "give the destination another name",
+        )
+
+
+def _browser_keys(subject: Subject) -> Found:
+    yield from _keys_of_two(subject, "browser_keys", lambda key: f'"{key}"', _browser_keys_of)
+
+
+def _server_keys(subject: Subject) -> Found:
+    yield from _keys_of_two(subject, "server_keys", lambda _: "a key", _server_keys_of)
+
+
+def _public_secrets(subject: Subject) -> Found:
+    public = {key for keys in _browser_keys_of(subject.settings).values() for key in keys}
+    for site, keys in _server_keys_of(subject.settings).items():
+        if public.intersection(keys):
+            yield _error(
+                ("sites", site, "server_keys"),
+                "holds a key that is a browser key too, which everybody can read in the page",
+                "make a new server key",
+            )
+
+
+def _browser_keys_of(settings: Settings) -> Mapping[str, tuple[str, ...]]:
+    return {name: site.browser_keys for name, site in settings.sites.items()}
+
+
+def _server_keys_of(settings: Settings) -> Mapping[str, tuple[str, ...]]:
+    return {
+        name: tuple(key.get_secret_value() for key in site.server_keys)
+        for name, site in settings.sites.items()
+    }
+
+
+def _keys_of_two(
+    subject: Subject,
+    setting: str,
+    show: Callable[[str], str],
+    keys_of: Callable[[Settings], Mapping[str, tuple[str, ...]]],
+) -> Found:
+    owners: dict[str, list[str]] = defaultdict(list)
+    for site, keys in keys_of(subject.settings).items():
+        for key in keys:
+            owners[key].append(site)
+    for key, sites in owners.items():
+        for site in sites[1:]:
+            other = f"[sites.{sites[0]}] has too" if site != sites[0] else "stands there twice"
+            yield _error(
+                ("sites", site, setting),
+                f"holds {show(key)} that {other}" if site != sites[0] else f"{show(key)} {other}",
+                "a key belongs to one site, once: it says whose events they are",
+            )
+
+
+def _sites_without_keys(subject: Subject) -> Found:
+    for name, site in subject.settings.sites.items():
+        if not site.browser_keys and not site.server_keys:
+            yield _warning(("sites", name), "has no key, so it takes no event", "set browser_keys")
+        if site.browser_keys and not site.origins:
+            yield _warning(
+                ("sites", name, "origins"),
+                "is empty, so no page may post with the browser key",
+                'name the shop\'s own: origins = ["https://shop.example"]',
+            )
+
+
+def _sales_from_two_sides(subject: Subject) -> Found:
+    for name, site in subject.settings.sites.items():
+        if site.server_keys and site.browser_keys and "sale" in site.browser_events:
+            yield _warning(
+                ("sites", name, "browser_events"),
+                "lets the browser key, which anybody can use, post sales beside the server's own",
+                'leave "sale" out, or give both the same invoiceId and customerId',
+            )
+
+
+def _listen_twice(subject: Subject) -> Found:
+    settings = subject.settings
+    ports: dict[int, str] = {}
+    for name, listen in (
+        ("http", settings.http.listen),
+        ("admin", settings.admin.listen),
+        ("console", settings.console.listen),
+    ):
+        port = address_of(listen).port
+        if port and port in ports:
+            yield _error((name, "listen"), f"has the port of {ports[port]}", "give it another one")
+        ports.setdefault(port, f"[{ports.get(port, name)}]")
+
+
+def _same_folders(subject: Subject) -> Found:
+    taken: dict[str, str] = {}
+    for name, destination in subject.settings.destinations.items():
+        if not isinstance(destination, FileSettings):
+            continue
+        path = str(destination.path.absolute())
+        if path in taken:
+            yield _error(
+                ("destinations", name, "path"),
+                f"is the folder of {taken[path]} too",
+                "give each destination a folder of its own",
+            )
+        taken.setdefault(path, f"[destinations.{name}]")
+
+
+def _window_in_log(subject: Subject) -> Found:
+    window, retention = (
+        subject.settings.dedup.window_seconds,
+        subject.settings.buffer.retention_seconds,
+    )
+    if window > retention:
+        yield _error(
+            ("dedup", "window_seconds"),
+            f"is {window:g}, longer than the log keeps records ({retention:g})",
+            "make it at most buffer.retention_seconds: a duplicate is found in the log",
+        )
+
+
+def _retries_in_log(subject: Subject) -> Found:
+    settings = subject.settings
+    needed = needed_seconds(settings)
+    if settings.destinations and needed > settings.buffer.retention_seconds:
+        yield _warning(
+            ("buffer", "retention_seconds"),
+            f"is {settings.buffer.retention_seconds:g}, shorter than the window, the longest "
+            f"retry_for_seconds and a day ({needed:g})",
+            f"set at least {needed:g}; until then undelivered events stay longer than it says",
+        )
+
+
+def _room(subject: Subject) -> Found:
+    settings = subject.settings
+    needed = needed_bytes(settings)
+    if settings.destinations and needed > settings.buffer.max_bytes:
+        yield _warning(
+            ("buffer", "max_bytes"),
+            f"is {_gib(settings.buffer.max_bytes)}: too little for the longest retry_for_seconds "
+            "at the traffic that the window is made for",
+            f"set at least {needed}, or lower retry_for_seconds; when full, events get 503",
+        )
+
+
+def _repeated(values: Iterable[str]) -> list[str]:
+    return [value for value, number in Counter(values).items() if number > 1]
+
+
+_CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
+    (_unknown_destinations, frozenset()),
+    (_unused_destinations, frozenset({"sites"})),
+    (_reserved_names, frozenset()),
+    (_browser_keys, frozenset()),
+    (_server_keys, frozenset()),
+    (_public_secrets, frozenset()),
+    (_sites_without_keys, frozenset()),
+    (_sales_from_two_sides, frozenset()),
+    (_listen_twice, frozenset({"http", "admin", "console"})),
+    (_same_folders, frozenset()),
+    (_window_in_log, frozenset({"buffer", "dedup"})),
+    (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),
+    (_room, frozenset({"buffer", "dedup", "destinations"})),
+)
+"""Each check, and the sections that must be sound for it to mean anything."""
+
+
+def problems_of(subject: Subject) -> list[tuple[Place, Problem]]:
+    """Run every check that the sound sections allow."""
+    return [found for check, needs in _CHECKS if needs <= subject.sound for found in check(subject)]
+
+
+def needed_seconds(settings: Settings) -> float:
+    """How long records must stay: window, longest retry, and a day to mend things."""
+    longest = max((each.retry_for_seconds for each in settings.destinations.values()), default=0.0)
+    return settings.dedup.window_seconds + longest + DAY_SECONDS
+
+
+def needed_bytes(settings: Settings) -> int:
+    """Return what `max_bytes` must be for a destination that is down while events wait for it.
+
+    The traffic is that which the window is made for: `window_records` in `window_seconds`.
+    """
+    return int(_events_per_second(settings) * _held_seconds(settings) * EVENT_BYTES)
+
+
+def _held_seconds(settings: Settings) -> float:
+    return needed_seconds(settings) - DAY_SECONDS
+
+
+def _events_per_second(settings: Settings) -> float:
+    return settings.dedup.window_records / settings.dedup.window_seconds
+
+
+def facts(settings: Settings) -> list[str]:
+    """Say what follows from valid settings, for people: one line each."""
+    return [*_site_facts(settings), *_window_facts(settings), *_room_facts(settings)]
+
+
+def _site_facts(settings: Settings) -> Iterator[str]:
+    if not settings.sites:
+        yield "no sites: every event is refused; add [sites.NAME] with browser_keys and origins"
+    for name, site in settings.sites.items():
+        to = ", ".join(site.destinations) or "no destination"
+        yield (
+            f"site {name}: {len(site.browser_keys)} browser and {len(site.server_keys)} server "
+            f"key(s), {len(site.origins)} origin(s), to {to}"
+        )
+
+
+def _window_facts(settings: Settings) -> Iterator[str]:
+    dedup = settings.dedup
+    windows = len(settings.destinations)
+    memory = dedup.window_records * WINDOW_KEY_BYTES
+    yield (
+        f"window: {dedup.window_seconds:g} s or {dedup.window_records} records, whichever is less: "
+        f"the time counts up to {_events_per_second(settings):.3g} events/s"
+    )
+    yield (
+        f"window memory: at worst {_mib(memory)} for each of {windows} destination(s) "
+        f"in one process, {_mib(memory * windows)} in all"
+    )
+
+
+def _room_facts(settings: Settings) -> Iterator[str]:
+    if not settings.destinations:
+        return
+    held, room = _held_seconds(settings), settings.buffer.max_bytes
+    yield (
+        f"room: at {_events_per_second(settings):.3g} events/s a destination that is down for its "
+        f"retry_for_seconds needs max_bytes of {_gib(needed_bytes(settings))}; {_gib(room)} "
+        f"last up to {room / EVENT_BYTES / held:.3g} events/s"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:.1f} GiB"
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.0f} MiB"

@@ -1,0 +1,122 @@
+"""Builds every part from the settings. Nothing is opened yet, and no event loop is needed."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from aiohttp import web
+
+from gateway import __version__, metrics
+from gateway.adapters.clock import SystemClock
+from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.file import FileDestination, FileSettings
+from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
+from gateway.adapters.http_client import AiohttpClient
+from gateway.adapters.index import SqliteIndex
+from gateway.adapters.sqlite.buffer import SqliteBuffer
+from gateway.deliver.consume import Deliver
+from gateway.deliver.worker import House
+from gateway.http.admin import Readiness, create_admin
+from gateway.http.assets import data_folder
+from gateway.http.console import create_console
+from gateway.http.public import create_public
+from gateway.ingest import Ingest
+from gateway.ledger import Ledger
+from gateway.model.facts import RECENT
+from gateway.ports import Buffer, Clock, Destination, HttpClient
+from gateway.settings.sections import AnyDestination, Settings
+
+
+@dataclass(slots=True, frozen=True)
+class Parts:
+    """All roles in one process: what runs, by what it is called."""
+
+    settings: Settings
+    clock: Clock
+    buffer: Buffer
+    client: AiohttpClient
+    """Shared by the destinations."""
+    ingest: Ingest
+    ledger: Ledger
+    destinations: Mapping[str, Destination]
+    readiness: Readiness
+    public: web.Application
+    admin: web.Application
+    console: web.Application
+
+
+def build(settings: Settings) -> Parts:
+    """Build all roles. Raises FileNotFoundError when the installation lacks its files."""
+    clock = SystemClock()
+    names = tuple(settings.destinations)
+    buffer = SqliteBuffer(settings.buffer, clock, names, settings.dedup)
+    client = AiohttpClient()
+    destinations = {
+        name: build_destination(each, client, clock) for name, each in settings.destinations.items()
+    }
+    ingest = Ingest(settings.sites, buffer, clock, settings.dedup)
+    index_path = settings.buffer.path.with_name(f"{settings.buffer.path.stem}-index.db")
+    index = SqliteIndex(str(index_path), settings.console.index_bytes)
+    ledger = Ledger(buffer, index, _types(settings, destinations), clock)
+    readiness = Readiness()
+    static = data_folder("static")
+    metrics.BUILD_INFO.labels(__version__, platform.python_version()).set(1)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        buffer=buffer,
+        client=client,
+        ingest=ingest,
+        ledger=ledger,
+        destinations=destinations,
+        readiness=readiness,
+        public=create_public(ingest, settings.http, clock, static / "dist"),
+        admin=create_admin(readiness),
+        console=create_console(ledger, settings.console, static),
+    )
+
+
+def build_destination(settings: AnyDestination, http: HttpClient, clock: Clock) -> Destination:
+    """Build a destination by its kind."""
+    match settings:
+        case VoyadoSettings():
+            return VoyadoDestination(settings, http, clock)
+        case DubSettings():
+            return DubDestination(settings, http, clock)
+        case FileSettings():
+            return FileDestination(settings, clock)
+        case _:
+            assert_never(settings)
+
+
+def build_deliver(parts: Parts) -> dict[str, Deliver]:
+    """Build the delivery to each destination, in the running event loop."""
+    settings = parts.settings
+    house = House(
+        buffer=parts.buffer,
+        routes={name: frozenset(site.destinations) for name, site in settings.sites.items()},
+        clock=parts.clock,
+        dedup=settings.dedup,
+        retention_seconds=settings.buffer.retention_seconds,
+    )
+    return {
+        name: Deliver(name, destination, settings.destinations[name], house)
+        for name, destination in parts.destinations.items()
+    }
+
+
+def _types(
+    settings: Settings, destinations: Mapping[str, Destination]
+) -> dict[str, dict[str, frozenset[str]]]:
+    """Return which types each destination of each site takes: what the ledger waits for."""
+    taken = {
+        name: frozenset(
+            {*settings.destinations[name].events, *([RECENT] if each.needs_contact else [])}
+        )
+        for name, each in destinations.items()
+    }
+    return {
+        name: {each: taken[each] for each in site.destinations}
+        for name, site in settings.sites.items()
+    }

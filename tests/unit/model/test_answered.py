@@ -1,0 +1,21 @@
+"""Ingest's own window is bounded by count and by time."""
+
+from gateway.model.answered import Answered
+
+
+def test_a_key_is_held_for_the_window_and_no_longer() -> None:
+    answered = Answered(1000)
+    answered.add(["a"], 5000)
+    assert answered.holds("a", 6000)
+    assert not answered.holds("a", 6001)
+    assert not answered.holds("b", 5000)
+    answered.add(["b"], 6001)
+    assert len(answered) == 1
+
+
+def test_the_oldest_key_makes_room() -> None:
+    answered = Answered(1000, most=3)
+    answered.add(["a", "b", "c", "d"], 0)
+    assert len(answered) == 3
+    assert not answered.holds("a", 0)
+    assert answered.holds("d", 0)
