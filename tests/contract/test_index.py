@@ -357,14 +357,12 @@ async def test_a_place_that_can_hold_no_file_is_an_error_in_words(tmp_path: Path
     await index.stop()
 
 
-async def test_half_of_a_transaction_is_none_of_it(filled: Filled) -> None:
-    good = taken(1, event("e-1"))
-    bad = dataclasses.replace(taken(2, event("e-2")), record=object())
-    with pytest.raises(IndexFailedError):
-        await filled.put(Log.EVENTS, good, bad)
-    assert await filled.index.find("e-1", 1) == []
-    await filled.take(1, event("e-1"))
-    assert ids(await filled.index.find("e-1", 1)) == ["e-1"]
+async def test_a_record_of_the_wrong_types_stops_nothing(filled: Filled) -> None:
+    listed: Any = ["e-2"]
+    wrong = dataclasses.replace(taken(2, event("e-2")), dedup_key=listed)
+    huge = dataclasses.replace(taken(3, event("e-3")), time_ms=1 << 80)
+    await filled.put(Log.EVENTS, taken(1, event("e-1")), wrong, huge, taken(4, event("e-4")))
+    assert ids(await filled.index.find("v-1", 9)) == ["e-4", "e-1"]
 
 
 async def test_the_oldest_open_record_is_the_first_without_an_outcome(filled: Filled) -> None:

@@ -11,7 +11,7 @@ from gateway import ledger as module
 from gateway.adapters.index import SqliteIndex
 from gateway.adapters.memory import MemoryBuffer
 from gateway.ledger import Ledger, Trace
-from gateway.model.envelope import Derived
+from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
 from gateway.model.journal import Open, Snapshot
 from gateway.model.life import Filters, Place, explain
@@ -152,12 +152,14 @@ async def test_views_from_before_the_contact_go_only_where_a_contact_is_needed(
 async def test_a_record_that_cannot_be_read_is_shown_and_waits_for_every_destination(
     world: World,
 ) -> None:
-    await world.buffer.publish(Log.EVENTS, [Draft(1, b"\xff no envelope")])
+    odd = encode(event("e-1")).replace(b'"context":{', b'"context":[],"was":{')
+    await world.buffer.publish(Log.EVENTS, [Draft(1, b"\xff no envelope"), Draft(1, odd)])
     ledger = world.ledger()
     await caught_up(ledger)
-    [known] = (await ledger.trace("1-0")).events
-    assert known.type == "unreadable"
-    assert [fate.state for fate in known.fates] == ["waiting"] * 3
+    for place in ("1-0", "1-1"):
+        [known] = (await ledger.trace(place)).events
+        assert known.type == "unreadable"
+        assert [fate.state for fate in known.fates] == ["waiting"] * 3
 
 
 async def test_what_is_no_entry_and_no_dead_letter_is_left_out(world: World) -> None:
