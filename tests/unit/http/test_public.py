@@ -123,7 +123,7 @@ async def test_no_answer_is_given_before_the_buffer_acknowledges(gateway: Gatewa
     gateway.buffer.hold(Log.EVENTS, written=True)
     waiting = asyncio.ensure_future(gateway.post(request()))
     async with asyncio.timeout(5):
-        while not gateway.buffer.publishes:  # noqa: ASYNC110 - the buffer tells by counting
+        while not gateway.buffer.publishes:
             await asyncio.sleep(0.001)
     done, _ = await asyncio.wait({waiting}, timeout=0.05)
     assert not done
@@ -144,7 +144,7 @@ async def test_more_requests_at_once_than_allowed_are_answered_503(gateway: Gate
     gateway.buffer.hold(Log.EVENTS, written=True)
     first = asyncio.ensure_future(gateway.post(request()))
     async with asyncio.timeout(5):
-        while not gateway.buffer.publishes:  # noqa: ASYNC110 - the buffer tells by counting
+        while not gateway.buffer.publishes:
             await asyncio.sleep(0.001)
     answer = await gateway.post(request(page(2)))
     assert answer.status == 503
