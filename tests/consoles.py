@@ -49,7 +49,7 @@ class Console:
     async def caught_up(self) -> None:
         """Wait until everything published is in the index."""
         async with asyncio.timeout(10):
-            while not await self._is_caught_up():  # noqa: ASYNC110 - it has no event
+            while not await self._is_caught_up():
                 await asyncio.sleep(0.02)
 
     async def _is_caught_up(self) -> bool:

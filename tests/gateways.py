@@ -164,7 +164,7 @@ class Gateway:
             return False
 
 
-def config(folder: Path, there: Sandboxes) -> str:
+def config(folder: Path, there: Sandboxes, origin: str = ORIGIN) -> str:
     """A shop with Voyado, Dub and a file, tuned for tests."""
     voyado_key = "sandbox-voyado-key"
     return f"""
@@ -174,7 +174,7 @@ path = "{folder}/buffer.db"
 [sites.shop]
 browser_keys = ["pk_shop"]
 server_keys = ["sk_shop_0123456789abcdef"]
-origins = ["{ORIGIN}"]
+origins = ["{origin}"]
 destinations = ["voyado", "dub", "archive"]
 [destinations.voyado]
 kind = "voyado"

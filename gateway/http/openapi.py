@@ -13,25 +13,30 @@ from gateway.model.outcome import Rejection
 from gateway.model.posted import MOST_EVENTS
 
 _REF = "#/components/schemas/{model}"
-_EVERY_ROUTE = (Trouble.BAD_REQUEST, Trouble.HEADERS_TOO_LARGE, Trouble.FAILED)
 _EVENT_ERRORS = (
     Problem.NOT_A_REQUEST,
+    Trouble.BAD_REQUEST,
     Problem.UNKNOWN_KEY,
     Problem.ORIGIN_NOT_ALLOWED,
     Trouble.BODY_STALLED,
     Trouble.TOO_LARGE,
+    Problem.TOO_MANY_EVENTS,
     Trouble.UNSUPPORTED_TYPE,
+    Trouble.UNSUPPORTED_ENCODING,
     Trouble.RATE_LIMITED,
+    Trouble.HEADERS_TOO_LARGE,
+    Trouble.FAILED,
     Problem.UNAVAILABLE,
-    *_EVERY_ROUTE,
+    Trouble.BUSY,
 )
 _PIXEL_ERRORS = (
-    Problem.NOT_A_REQUEST,
     Problem.UNKNOWN_KEY,
     Problem.ORIGIN_NOT_ALLOWED,
     Trouble.RATE_LIMITED,
+    Trouble.HEADERS_TOO_LARGE,
+    Trouble.FAILED,
     Problem.UNAVAILABLE,
-    *_EVERY_ROUTE,
+    Trouble.BUSY,
 )
 
 
@@ -55,7 +60,7 @@ def document() -> bytes:
                     "get": {
                         "summary": "This description",
                         "responses": {"200": _content("application/json", {"type": "object"})}
-                        | _errors(_EVERY_ROUTE),
+                        | _errors((Trouble.HEADERS_TOO_LARGE,)),
                     }
                 },
             },
@@ -148,10 +153,16 @@ def _content(kind: str, schema: dict[str, Any], description: str = "Here it is")
 
 
 def _errors(problems: tuple[Problem | Trouble, ...]) -> dict[str, Any]:
+    """Return the responses by status; where two problems share one, both are told."""
     responses: dict[str, Any] = {}
     for problem in problems:
         answer = ANSWERS[problem]
-        response = _content("application/json", _ref("Error"), answer.message)
+        words = f"`{problem}`: {answer.message}"
+        known = responses.get(str(answer.status))
+        if known is not None:
+            known["description"] += f" {words}"
+            continue
+        response = _content("application/json", _ref("Error"), words)
         if answer.retry_after_seconds is not None:
             response["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
         responses[str(answer.status)] = response
@@ -189,7 +200,7 @@ def _preflight() -> dict[str, Any]:
     return {
         "summary": "May a page of this origin post JSON?",
         "responses": {"204": {"description": "Yes"}}
-        | _errors((Problem.ORIGIN_NOT_ALLOWED, *_EVERY_ROUTE)),
+        | _errors((Problem.ORIGIN_NOT_ALLOWED, Trouble.HEADERS_TOO_LARGE)),
     }
 
 
@@ -214,5 +225,5 @@ def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:
             "200": _content("text/javascript", {"type": "string"}, "The script"),
             "304": {"description": "Not changed"},
         }
-        | _errors((Trouble.NO_COLLECTOR, *_EVERY_ROUTE)),
+        | _errors((Trouble.NO_COLLECTOR, Trouble.HEADERS_TOO_LARGE)),
     }

@@ -93,7 +93,8 @@ Utm = Annotated[
         Annotated[str, StringConstraints(max_length=32, pattern="^utm_.")],
         Annotated[str, StringConstraints(max_length=255)],
     ],
-    Field(max_length=10),
+    # The names' pattern alone would leave others undescribed.
+    Field(max_length=10, json_schema_extra={"additionalProperties": False}),
 ]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 Processor = Literal[

@@ -316,7 +316,7 @@ const start = (script) => {
   const flush = (leaving) => {
     const /** @type {Batch[]} */ batches = [];
     // What only this page's memory holds goes now or never.
-    const pause = leaving && consent != 'full' ? 0 : paused();
+    const pause = leaving && store != device() ? 0 : paused();
     let next = pause || LONGEST_WAIT;
     waiting().forEach((name) => {
       const entry = read(name);

@@ -1,13 +1,12 @@
 """The console's page in a real browser: what an operator sees, and what hostile data cannot do."""
 
 import asyncio
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
@@ -21,31 +20,6 @@ from tests.written import SetClock, bury, delivered, event, letter, note, take
 pytestmark = pytest.mark.system
 TOKEN = "a token of enough characters"
 HOSTILE = "<script>window.owned=1</script><img src=x onerror=window.owned=1>"
-
-
-@pytest.fixture(scope="module")
-def browser(needs: Callable[[str], str]) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = needs("chromium")
-    with tempfile.TemporaryDirectory() as profile, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SE_OFFLINE", "true")
-        for flag in (
-            "headless",
-            "no-sandbox",
-            "disable-gpu",
-            "disable-quic",
-            "no-first-run",
-            "disable-background-networking",
-            "disable-component-update",
-            "disable-sync",
-            "window-size=1280,800",
-            f"user-data-dir={profile}",
-        ):
-            options.add_argument(f"--{flag}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = Chrome(options=options, service=ChromeService(needs("chromedriver")))
-        yield driver
-        driver.quit()
 
 
 @pytest.fixture

@@ -74,7 +74,8 @@ class Load:
             "language": "sv-SE",
         }
         self.clicks.append(click)
-        events = [self._event(n, number, customer) for n in range(self.rng.randint(8, 40))]
+        moments = self.rng.sample(range(9000), self.rng.randint(8, 40))
+        events = [self._event(n, number, customer, at) for n, at in enumerate(moments)]
         events.sort(key=lambda event: event["time"])
         lead = {"type": "lead", "eventName": "Sign up", "customerId": customer, "mode": "wait"}
         sale: dict[str, Any] = {
@@ -94,11 +95,11 @@ class Load:
             self.bodies.append(orjson.dumps(body))
             del events[:size]
 
-    def _event(self, n: int, visit: int, customer: str) -> dict[str, Any]:
+    def _event(self, n: int, visit: int, customer: str, at_ms: int) -> dict[str, Any]:
         kind = self.rng.choice(["cart", "cart", "cart", "product", "product", "page", "custom"])
         event: dict[str, Any] = {
             "type": kind,
-            **self._identity(f"{kind}-{visit}-{n}", self.rng.randint(0, 9000)),
+            **self._identity(f"{kind}-{visit}-{n}", at_ms),
         }
         if kind == "cart":
             event["cartReference"] = f"c{visit}"
