@@ -124,6 +124,19 @@ async def get(url: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+async def until_refused(url: str) -> None:
+    """Wait until nothing listens any more."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
 async def delivered(folder: Path, *ids: str) -> list[str]:
     """Wait until the file destination holds events; return the ids of all, in order."""
     async with asyncio.timeout(20):
@@ -199,6 +212,7 @@ async def test_a_request_in_flight_at_the_end_is_answered(
         assert (await get(f"{events}/openapi.json"))[0] == 200
         gateway.process.send_signal(signal.SIGTERM)
         await gateway.said("SIGTERM")
+        await until_refused(events)
         go_on.set()
         assert await posting == 204
         assert await gateway.ended() == 0
@@ -339,4 +353,14 @@ async def test_no_request_writes_a_log_line(tmp_path: Path, environment: dict[st
         assert (await get(f"{events}/nothing-here"))[0] == 404
         await delivered(tmp_path, "e1")
         assert len(gateway.lines) == before
+        assert await gateway.stop() == 0
+
+
+async def test_a_warning_is_logged_at_the_start(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    text = SITE.replace('origins = ["https://shop.example"]\n', "")
+    async with running(tmp_path, text, environment) as gateway:
+        await gateway.said(r"warning: sites\.shop\.origins \(gateway\.toml:\d+\): is empty")
+        await gateway.said("delivering")
         assert await gateway.stop() == 0
