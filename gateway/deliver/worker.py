@@ -9,6 +9,7 @@ import logging
 import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, NoReturn
 
 from gateway.deliver import entries, measure, policy
@@ -302,7 +303,7 @@ class _Worker:
             return None
 
     async def _send(self, request: Request) -> Reply:
-        began = self._loop.time()
+        began = perf_counter()
         try:
             reply = await self._parts.destination.send(request)
         except Exception as error:
@@ -310,7 +311,7 @@ class _Worker:
             LOG.exception("%s: %s failed", self._parts.name, request.endpoint)
             fault = Again(Reason.NO_ANSWER, detail=f"internal error: {type(error).__name__}")
             reply = Reply((fault,) * len(request.items), answer=fault.detail)
-        measure.attempt(self._parts.name, request, reply, self._loop.time() - began)
+        measure.attempt(self._parts.name, request, reply, perf_counter() - began)
         return reply
 
     async def _conclude(self, batch: list[Entry], request: Request | None, reply: Reply) -> None:
