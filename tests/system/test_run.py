@@ -21,6 +21,7 @@ from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model.instant import format_ms
 from gateway.model.window import DedupSettings
 from gateway.ports import Log
+from tests.gateways import free_port
 
 pytestmark = pytest.mark.system
 
@@ -316,6 +317,26 @@ async def test_a_second_gateway_waits_for_the_log_and_takes_over(
             assert (await get(f"{await second.url('admin')}/readyz"))[0] == 503
             assert await first.stop() == 0
             await second.said("delivering")
+            assert await second.stop() == 0
+
+
+async def test_a_second_gateway_on_the_same_ports_takes_them_over_with_the_log(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    text = SITE
+    for _ in range(3):
+        text = text.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}", 1)
+    async with running(tmp_path, text, environment) as first:
+        events = await first.url("events")
+        await first.said("delivering")
+        async with running(tmp_path, text, environment) as second:
+            await second.said("admin port is taken")
+            await second.said("waiting")
+            assert await first.stop() == 0
+            assert await second.url("events") == events
+            await second.said("delivering")
+            assert (await get(f"{await second.url('admin')}/readyz"))[0] == 200
+            assert await post(events, body("e1")) == 204
             assert await second.stop() == 0
 
 
