@@ -37,7 +37,8 @@ from gateway.ports import (
     RecordsGoneError,
 )
 
-READ_RECORDS = 500
+READ_RECORDS = 200
+"""Judged at one go: a few milliseconds in which nothing else of the process runs."""
 OPEN_RECORDS = 5000
 """When so many records wait, no further ones are read."""
 COMMIT_SECONDS = 0.25
