@@ -184,9 +184,11 @@ class _Worker:
         letters: list[DeadLetter] = []
         for record in page:
             judged = self._judge.see(record)
-            if judged is None or self._is_settled(record.offset):
+            if judged is None:
                 continue
-            settled += self._supersede(judged)
+            settled += self._supersede(judged)  # also where the newer state has its outcome
+            if self._is_settled(record.offset):
+                continue
             if isinstance(judged.verdict, Item):
                 self._open(record, judged, judged.verdict)
                 continue

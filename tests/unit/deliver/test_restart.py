@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Iterator
 
 from gateway.model.envelope import encode
+from gateway.model.outcome import Outcome
 from gateway.ports import Draft, Log
-from tests.unit.deliver.world import Behaviour, There, World, view
+from tests.unit.deliver.world import Behaviour, There, World, cart, view
 from tests.virtual import run
 
 
@@ -29,5 +30,30 @@ def test_what_was_delivered_while_its_page_was_still_being_judged_is_not_repeate
         await world.until_settled()
         await world.stop()
         assert world.there.ids("views") == ["v0", "v1"]
+
+    run(main)
+
+
+def test_a_cart_in_flight_at_a_crash_stays_superseded_by_a_newer_state_with_an_outcome() -> None:
+    async def main() -> None:
+        def behave() -> Iterator[Behaviour]:
+            yield "slow-lost"
+
+        world = World(There(behave=behave()))
+        await world.publish(cart("c1", 0))
+        world.start()
+        await world.until(lambda: len(world.there.requests) == 1)
+        newer = cart("c1", 1000, 2)
+        newer.event["contactId"] = "none"  # skipped as soon as it is read
+        await world.publish(newer)
+        await asyncio.sleep(1)
+        await world.kill()
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.requests == [["c1-0-v1"]]
+        fates = await world.fates()
+        assert fates["c1-1000-v1"].outcome is Outcome.SKIPPED
+        assert fates["c1-0-v1"].outcome is Outcome.SUPERSEDED
 
     run(main)
