@@ -200,7 +200,7 @@ class Keys:
 
 
 def _digest(key: str) -> bytes:
-    return sha256(key.encode()).digest()
+    return sha256(key.encode("utf-8", "surrogateescape")).digest()  # a header may be any bytes
 
 
 @dataclass(slots=True)

@@ -176,7 +176,8 @@ class _Public:
     async def pixel(self, request: web.Request) -> web.StreamResponse:
         """Take in a page event from an image: its origin is the referrer's, else the url's."""
         query = request.query
-        address = query.get("url") or request.headers.get("Referer")
+        referrer = _referrer(request)
+        address = query.get("url") or referrer
         now_ms = self._clock.now_ms()
         event = {
             "type": "page",
@@ -189,7 +190,7 @@ class _Public:
             "context": {"consent": "limited", "url": address},
             "events": [event],
         }
-        origin = _origin(request.headers.get("Referer") or address)
+        origin = _origin(referrer or address)
         receipt = Receipt(
             now_ms,
             origin,
@@ -274,6 +275,12 @@ def _bearer(header: str | None) -> str | None:
         return None
     scheme, _, key = header.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else header
+
+
+def _referrer(request: web.Request) -> str | None:
+    """Return the page's address; no browser sends other bytes than those of ASCII."""
+    referrer = request.headers.get("Referer")
+    return referrer if referrer is not None and referrer.isascii() else None
 
 
 def _is_prerender(request: web.Request) -> bool:

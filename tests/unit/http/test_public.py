@@ -485,6 +485,26 @@ async def raw(gateway: Gateway, data: bytes) -> bytes:
     return answer
 
 
+@pytest.mark.parametrize(
+    ("line", "header", "status"),
+    [
+        (b"POST /v1/events", b"Authorization: Bearer \xff\xfe", b"401"),
+        (b"POST /v1/events", b"Authorization: \xff", b"401"),
+        (b"GET /v1/pixel.gif?key=pk_shop", b"Referer: https://shop.example/\xff", b"403"),
+    ],
+)
+async def test_a_header_of_bytes_that_are_no_text_is_the_clients_fault(
+    gateway: Gateway, line: bytes, header: bytes, status: bytes
+) -> None:
+    body = orjson.dumps({"events": [page()]})
+    head = (
+        b"Host: x\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
+        % len(body)
+    )
+    answer = await raw(gateway, line + b" HTTP/1.1\r\n" + head + header + b"\r\n\r\n" + body)
+    assert answer.split(b" ", 2)[1] == status
+
+
 async def test_a_header_that_is_too_long_is_answered_431(gateway: Gateway) -> None:
     cookie = b"Cookie: " + b"a" * 9000
     answer = await raw(gateway, b"GET / HTTP/1.1\r\nHost: x\r\n" + cookie + b"\r\n\r\n")
