@@ -7,10 +7,10 @@ ends in outcomes or another try, `_keep` commits, writes snapshots, buries what 
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from gateway.deliver import entries, measure, policy
 from gateway.deliver.book import Book, remembered
@@ -47,6 +47,7 @@ SNAPSHOT_SECONDS = 60.0
 SNAPSHOT_OUTCOMES = 20_000
 """A successor reads about this much of the outcome log at most."""
 LOG = logging.getLogger("gateway.deliver")
+T = TypeVar("T")
 
 
 @dataclass(slots=True, frozen=True)
@@ -99,7 +100,7 @@ class _Worker:
         self._limits: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: set[asyncio.Task[Any]] = set()
         self._failed: asyncio.Future[None] = self._loop.create_future()
         self._committed: Position | None = None
         self._resume = place.resume_offset
@@ -235,7 +236,7 @@ class _Worker:
             await self._parts.pace.begin()
             batch = self._take_batch()
             if batch:
-                self._spawn(self._attempt(batch))
+                self._spawn(self._attempt(batch), self._attempted)
             else:
                 self._parts.pace.end(None)
 
@@ -269,34 +270,42 @@ class _Worker:
             self._spawn(self._settle(over))
         return batch
 
-    def _spawn(self, step: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, step: Coroutine[Any, Any, T], ended: Callable[[asyncio.Task[T]], None] | None = None
+    ) -> None:
         task = asyncio.ensure_future(step)
         self._attempts.add(task)
+        if ended is not None:
+            task.add_done_callback(ended)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._attempts.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    async def _attempt(self, batch: list[Entry]) -> None:
-        reply = None
-        try:
-            request = self._request(batch)
-            if request is None:
-                return await self._conclude(batch, None, _unmade(batch))
-            announced = entries.announce(
-                self._parts.name, batch, request, self._parts.house.clock.now_ms()
-            )
-            await self._journal.write(announced)
-            if any(policy.must_not_repeat(entry, self._settings) for entry in batch):
-                await self._confirm()
-            reply = await self._send(request)
-            await self._conclude(batch, request, reply)
-        finally:
-            self._parts.pace.end(reply)
-            self._wake.set()
+    def _attempted(self, task: asyncio.Task[Reply | None]) -> None:
+        """Give back what `pace.begin` took: not in the task, which may be cancelled unbegun."""
+        failed = task.cancelled() or task.exception() is not None
+        self._parts.pace.end(None if failed else task.result())
+        self._wake.set()
+
+    async def _attempt(self, batch: list[Entry]) -> Reply | None:
+        """Make the attempt; return what came of its request, None where none was made."""
+        request = self._request(batch)
+        if request is None:
+            await self._conclude(batch, None, _unmade(batch))
+            return None
+        announced = entries.announce(
+            self._parts.name, batch, request, self._parts.house.clock.now_ms()
+        )
+        await self._journal.write(announced)
+        if any(policy.must_not_repeat(entry, self._settings) for entry in batch):
+            await self._confirm()
+        reply = await self._send(request)
+        await self._conclude(batch, request, reply)
+        return reply
 
     async def _confirm(self) -> None:
         """Make sure that the partition is still ours (rule 4)."""

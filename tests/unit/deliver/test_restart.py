@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 from gateway.model.envelope import encode
 from gateway.model.outcome import Outcome
@@ -55,5 +56,25 @@ def test_a_cart_in_flight_at_a_crash_stays_superseded_by_a_newer_state_with_an_o
         fates = await world.fates()
         assert fates["c1-1000-v1"].outcome is Outcome.SKIPPED
         assert fates["c1-0-v1"].outcome is Outcome.SUPERSEDED
+
+    run(main)
+
+
+def test_an_attempt_cancelled_before_its_first_step_gives_its_place_back() -> None:
+    async def main() -> None:
+        world = World(concurrency=1, batch_seconds=0.0)
+        await world.publish(view("v1"))
+        world.start()
+
+        def attempts() -> list[asyncio.Task[Any]]:
+            return [each for each in asyncio.all_tasks() if "_attempt(" in repr(each)]
+
+        async with asyncio.timeout(60):
+            while not attempts():
+                await asyncio.sleep(0)
+        attempts()[0].cancel()
+        await world.publish(view("v2"))
+        await world.until(lambda: world.there.ids("views") == ["v2"])
+        await world.kill()
 
     run(main)
