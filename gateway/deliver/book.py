@@ -74,6 +74,7 @@ def _open(entry: Entry) -> Open:
         entry.in_flight,
         entry.first_failed_ms,
         entry.alone_since_ms,
+        entry.waits_since_ms,
     )
 
 
@@ -83,4 +84,5 @@ def remembered(entry: Entry, memory: Open) -> Entry:
     entry.item.tried = Tried(memory.tried)
     entry.first_failed_ms = memory.first_failed_ms
     entry.alone_since_ms = memory.alone_since_ms
+    entry.waits_since_ms = memory.waits_since_ms
     return entry

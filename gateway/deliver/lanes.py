@@ -35,6 +35,8 @@ class Entry:
     first_failed_ms: int | None = None
     alone_since_ms: int | None = None
     """When another first went through after this one's first failure."""
+    waits_since_ms: int | None = None
+    """When the destination first said that it waits for another event."""
     last: Again | None = None
     queued_at: float = field(default=0.0)
 

@@ -2,13 +2,10 @@
 
 from gateway.deliver.lanes import Entry
 from gateway.deliver.settings import DestinationSettings
-from gateway.model.attempt import IN_DOUBT, Again, Done, Tried, tried_after
+from gateway.model.attempt import IN_DOUBT, NOT_ITS_FAULT, Again, Done, Tried, tried_after
 from gateway.model.journal import Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.retry import backoff_seconds
-
-NOT_ITS_FAULT = frozenset({Reason.RATE_LIMITED, Reason.SPLIT})
-"""Reasons that count neither as the event's first failure nor against its time alone."""
 
 
 def learn(entry: Entry, again: Again, now_ms: int) -> None:
@@ -17,6 +14,8 @@ def learn(entry: Entry, again: Again, now_ms: int) -> None:
     entry.item.tried = tried_after(entry.item.tried, again.reason)
     if entry.first_failed_ms is None and again.reason not in NOT_ITS_FAULT:
         entry.first_failed_ms = now_ms
+    if entry.waits_since_ms is None and again.then is not None:
+        entry.waits_since_ms = now_ms
 
 
 def after_failure(
@@ -46,7 +45,7 @@ def _end(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int)
 
 def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int) -> Done | None:
     if again.within_seconds is not None and again.then is not None:
-        over = _passed(entry.first_failed_ms, again.within_seconds, now_ms)
+        over = _passed(entry.waits_since_ms, again.within_seconds, now_ms)
         return again.then if over else None
     if _passed(entry.alone_since_ms, settings.retry_alone_seconds, now_ms):
         return Done(Outcome.DEAD, Reason.FAILED_ALONE, again.detail)

@@ -14,6 +14,13 @@ class Skip:
     reason: Reason
 
 
+WAITS = frozenset({Reason.UNKNOWN_CUSTOMER})
+"""Reasons to try again of an event that waits for another one (`Again.then`)."""
+
+NOT_ITS_FAULT = frozenset({Reason.RATE_LIMITED, Reason.SPLIT})
+"""Reasons that count neither as the event's first failure nor against its time alone."""
+
+
 class Tried(StrEnum):
     """What is known of earlier requests for an item."""
 
@@ -85,7 +92,7 @@ class Again:
     after_seconds: float | None = None
     detail: str = ""
     within_seconds: float | None = None
-    """Give up this long after the first try that failed, with `then`; None: the common budgets."""
+    """Give up this long after the first such answer, with `then`; None: the common budgets."""
     then: Done | None = None
 
 

@@ -74,6 +74,7 @@ class Open:
     """A request for it has begun and not ended: in doubt, when nothing later says how it ended."""
     first_failed_ms: int | None = None
     alone_since_ms: int | None = None
+    waits_since_ms: int | None = None
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,7 +5,7 @@ Entries are taken in the log's order, from the commit's `outcomes_offset` on.
 
 from dataclasses import replace
 
-from gateway.model.attempt import Tried, tried_after
+from gateway.model.attempt import NOT_ITS_FAULT, WAITS, Tried, tried_after
 from gateway.model.journal import Answer, Attempt, Entry, Open, Snapshot
 
 
@@ -56,11 +56,14 @@ class Recovery:
             self.high = max(self.high, settled.offset + 1)
         for postponed in entry.postponed:
             known = self._known.get(postponed.offset, Open(postponed.offset))
+            failed = postponed.reason not in NOT_ITS_FAULT
+            waits = postponed.reason in WAITS
             self._known[postponed.offset] = replace(
                 known,
                 in_flight=False,
                 tried=tried_after(known.tried, postponed.reason),
-                first_failed_ms=known.first_failed_ms or entry.time_ms,
+                first_failed_ms=known.first_failed_ms or (entry.time_ms if failed else None),
+                waits_since_ms=known.waits_since_ms or (entry.time_ms if waits else None),
             )
             self.high = max(self.high, postponed.offset + 1)
 
@@ -77,12 +80,16 @@ class Recovery:
 
 def _merge(listed: Open, seen: Open) -> Open:
     doubt = Tried.IN_DOUBT in {listed.tried, seen.tried}
-    failed = [ms for ms in (listed.first_failed_ms, seen.first_failed_ms) if ms is not None]
     return Open(
         offset=listed.offset,
         attempts=max(listed.attempts, seen.attempts),
         tried=Tried.IN_DOUBT if doubt else max(listed.tried, seen.tried, key=list(Tried).index),
         in_flight=seen.in_flight,
-        first_failed_ms=min(failed, default=None),
+        first_failed_ms=_earliest(listed.first_failed_ms, seen.first_failed_ms),
         alone_since_ms=listed.alone_since_ms or seen.alone_since_ms,
+        waits_since_ms=_earliest(listed.waits_since_ms, seen.waits_since_ms),
     )
+
+
+def _earliest(*since_ms: int | None) -> int | None:
+    return min((ms for ms in since_ms if ms is not None), default=None)

@@ -389,3 +389,40 @@ def test_recovery_merges_a_snapshot_with_entries_that_overtook_it_in_the_log() -
     assert recovery.memory(10).tried is Tried.IN_DOUBT
     assert recovery.memory(12) == Open(12, attempts=2, tried=Tried.FAILED, first_failed_ms=4)
     assert recovery.memory(14) == Open(14)
+
+
+@dataclass
+class Outage(Waits):
+    """Is down at first."""
+
+    down: bool = True
+
+    async def send(self, request: Request) -> Reply:
+        return Reply((Again(Reason.UNAVAILABLE),)) if self.down else await super().send(request)
+
+
+def test_the_wait_for_the_lead_does_not_begin_while_the_destination_is_down() -> None:
+    async def main() -> None:
+        there = Outage()
+        world = World(there, concurrency=1)
+        await world.publish(sale("s1", "o1", 100), lead("l1", "u1"))
+        world.start()
+        await asyncio.sleep(4000)
+        there.down = False
+        await world.until_settled()
+        await world.stop()
+        assert there.ids("leads") == ["l1", "s1"]
+
+    run(main)
+
+
+def test_a_successor_counts_no_failure_that_was_not_the_events() -> None:
+    recovery = Recovery(0)
+    for offset, reason in enumerate((Reason.RATE_LIMITED, Reason.UNKNOWN_CUSTOMER)):
+        for time_ms in (5, 6):
+            recovery.take(Answer("there", time_ms, postponed=(Postponed(offset, reason, 99),)))
+    assert recovery.memory(0) == Open(0)
+    waits = Open(1, tried=Tried.FAILED, first_failed_ms=5, waits_since_ms=5)
+    assert recovery.memory(1) == waits
+    recovery.take(Snapshot("there", 2, 7, (Open(1, waits_since_ms=4),)))
+    assert recovery.memory(1).waits_since_ms == 4
