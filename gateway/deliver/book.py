@@ -1,5 +1,7 @@
 """The records of one partition without an outcome, and how far the log has been read. No IO."""
 
+from collections.abc import Iterable
+
 from gateway.deliver.lanes import Entry
 from gateway.model.attempt import Tried
 from gateway.model.journal import Open, Snapshot
@@ -14,6 +16,8 @@ class Book:
         self.open: dict[int, Entry] = {}
         """In the log's order."""
         self._failing: dict[int, Entry] = {}
+        self._failed_since: set[int] | None = None
+        """What the destination failed as a whole on since it last took an event, if it took one."""
         self._newest: dict[str, Entry] = {}
         self._carts: dict[int, str] = {}
         """Of the entries in `_newest`, by offset."""
@@ -38,8 +42,18 @@ class Book:
         """Note that the entry waits for another try."""
         self._failing[entry.offset] = entry
 
+    def failed_whole(self, entries: Iterable[Entry]) -> None:
+        """Note failures that speak of the destination, of one request."""
+        if self._failed_since is not None:
+            self._failed_since.update(entry.offset for entry in entries)
+
+    def fails_alone(self, entry: Entry) -> bool:
+        """Whether the destination failed on nothing else since it last took an event."""
+        return self._failed_since is not None and self._failed_since <= {entry.offset}
+
     def went_through(self, now_ms: int) -> None:
         """Note that the destination took another event: those that fail now fail alone."""
+        self._failed_since = set()
         for entry in self._failing.values():
             if entry.alone_since_ms is None and entry.first_failed_ms is not None:
                 entry.alone_since_ms = now_ms
@@ -47,6 +61,8 @@ class Book:
     def close(self, offset: int) -> Entry | None:
         """Let go of an entry that has its outcome."""
         self._failing.pop(offset, None)
+        if self._failed_since is not None:
+            self._failed_since.discard(offset)
         cart = self._carts.pop(offset, None)
         if cart is not None:
             del self._newest[cart]

@@ -19,10 +19,21 @@ def learn(entry: Entry, again: Again, now_ms: int) -> None:
 
 
 def after_failure(
-    entry: Entry, again: Again, settings: DestinationSettings, now_ms: int, draw: float
+    entry: Entry,
+    again: Again,
+    settings: DestinationSettings,
+    now_ms: int,
+    draw: float,
+    *,
+    alone: bool = True,
 ) -> Settled | Postponed:
-    """Return what follows from a try that `learn` has noted; `draw` in [0, 1) is the jitter."""
+    """Return what follows from a try that `learn` has noted; `draw` in [0, 1) is the jitter.
+
+    `alone`: the destination does not fail on others too, which would be no fault of this one.
+    """
     done = _end(entry, again, settings, now_ms)
+    if done is None and alone and again.reason not in NOT_ITS_FAULT:
+        done = _alone(entry, again, settings, now_ms)
     if done is not None:
         return settled(entry, done)
     if again.after_seconds is not None:
@@ -38,9 +49,7 @@ def _end(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int)
         return Done(Outcome.DEAD, Reason.UNKNOWN, again.detail)
     if entry.stale:
         return Done(Outcome.SUPERSEDED, Reason.NEWER_CART)
-    if is_expired(entry, settings, now_ms):
-        return expired(entry)
-    return _alone(entry, again, settings, now_ms)
+    return expired(entry) if is_expired(entry, settings, now_ms) else None
 
 
 def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: int) -> Done | None:

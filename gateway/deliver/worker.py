@@ -20,7 +20,7 @@ from gateway.deliver.lanes import Entry, Lanes
 from gateway.deliver.pace import Pace
 from gateway.deliver.restore import Place, Restore
 from gateway.deliver.settings import DestinationSettings
-from gateway.model.attempt import Again, Done, Item, Reply, Request
+from gateway.model.attempt import WHOLE, Again, Done, Item, Reply, Request
 from gateway.model.dead import DeadLetter
 from gateway.model.journal import Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
@@ -340,6 +340,11 @@ class _Worker:
         now_ms = self._parts.house.clock.now_ms()
         if any(isinstance(each, Done) and each.outcome in _TAKEN for each in reply.verdicts):
             self._book.went_through(now_ms)
+        self._book.failed_whole(
+            entry
+            for entry, verdict in zip(batch, reply.verdicts, strict=True)
+            if isinstance(verdict, Again) and verdict.reason in WHOLE
+        )
         settled: list[tuple[Entry, Settled]] = []
         postponed: list[tuple[Entry, Postponed]] = []
         for entry, verdict in zip(batch, reply.verdicts, strict=True):
@@ -358,7 +363,8 @@ class _Worker:
     def _after_failure(self, entry: Entry, again: Again, now_ms: int) -> Settled | Postponed:
         policy.learn(entry, again, now_ms)
         draw = random.random()  # noqa: S311 - jitter
-        return policy.after_failure(entry, again, self._settings, now_ms, draw)
+        alone = again.reason not in WHOLE or self._book.fails_alone(entry)
+        return policy.after_failure(entry, again, self._settings, now_ms, draw, alone=alone)
 
     async def _settle(
         self,

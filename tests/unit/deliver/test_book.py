@@ -30,3 +30,21 @@ def test_the_newest_state_is_told_from_an_older_one_that_ends_later() -> None:
     book.close(0)
     assert book.older_state("c") is newer
     assert book.older_state("c") is None
+
+
+def test_an_event_fails_alone_where_the_destination_took_another_and_failed_on_no_other() -> None:
+    book = Book(0)
+    first, second = entry(0, "a"), entry(1, "b")
+    for each in (first, second):
+        book.add(each, None)
+    book.failed_whole([first])
+    assert not book.fails_alone(first)  # a successor does not know
+    book.went_through(5)
+    assert book.fails_alone(first)
+    book.failed_whole([first, second])
+    assert not book.fails_alone(first)
+    book.close(1)
+    assert book.fails_alone(first)
+    book.failed_whole([second])
+    book.went_through(6)
+    assert book.fails_alone(first)

@@ -426,3 +426,29 @@ def test_a_successor_counts_no_failure_that_was_not_the_events() -> None:
     assert recovery.memory(1) == waits
     recovery.take(Snapshot("there", 2, 7, (Open(1, waits_since_ms=4),)))
     assert recovery.memory(1).waits_since_ms == 4
+
+
+@dataclass
+class Falls(There):
+    """Down for half an hour; when it falls, one request fails just before another goes through."""
+
+    async def send(self, request: Request) -> Reply:
+        taken = len(self.requests)
+        self.requests.append([])
+        if taken != 1 and asyncio.get_running_loop().time() < 1800:
+            return Reply((Again(Reason.UNAVAILABLE),) * len(request.items))
+        await asyncio.sleep(0.2)
+        return Reply((Done(Outcome.DELIVERED),) * len(request.items))
+
+
+def test_nothing_is_buried_for_failing_alone_while_the_destination_fails_as_a_whole() -> None:
+    async def main() -> None:
+        world = World(Falls(), batch_events=1)
+        await world.publish(*(view(f"v{n}") for n in range(20)))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        fates = await world.fates()
+        assert {each.outcome for each in fates.values()} == {Outcome.DELIVERED}
+
+    run(main)

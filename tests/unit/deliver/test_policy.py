@@ -46,3 +46,12 @@ def test_being_asked_for_less_does_not_count_as_its_failure() -> None:
     policy.learn(failed, Again(Reason.UNAVAILABLE), 6)
     policy.learn(failed, Again(Reason.UNAVAILABLE), 9)
     assert failed.first_failed_ms == 6
+
+
+def test_being_asked_for_less_buries_nothing_for_failing_alone() -> None:
+    failed = entry()
+    policy.learn(failed, Again(Reason.UNAVAILABLE), 5)
+    failed.alone_since_ms = 6
+    for reason, dead in ((Reason.RATE_LIMITED, False), (Reason.UNAVAILABLE, True)):
+        found = policy.after_failure(failed, Again(reason), settings(), 1_000_000, 0.5)
+        assert isinstance(found, Settled) is dead
