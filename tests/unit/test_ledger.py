@@ -438,3 +438,58 @@ async def test_a_failed_attempt_beyond_the_index_is_told(world: World) -> None:
     ledger = world.ledger()
     await caught_up(ledger)
     assert "failed: 503 (unavailable)" in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_an_index_that_fails_on_the_way_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    put = SqliteIndex.put
+
+    async def fail(*_: object) -> None:
+        raise IndexFailedError("the disk is full")
+
+    monkeypatch.setattr(SqliteIndex, "put", fail)
+    await take(world.buffer, event("e-1"))
+    await until(lambda: _trouble(ledger, "the disk is full"))
+    monkeypatch.setattr(SqliteIndex, "put", put)
+    await caught_up(ledger)
+    assert len((await ledger.trace("e-1")).events) == 1
+
+
+async def test_a_dead_record_that_cannot_be_read_is_no_dead_letter(world: World) -> None:
+    await world.buffer.publish(Log.DEAD, [Draft(0, b"[]"), Draft(0, b'{"v": 9}')])
+    odd = [dataclasses.replace(letter(None, event("e-1")), event=e) for e in (7, {"event": [1]})]
+    await bury(world.buffer, *odd)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert await ledger.letter(Place(0, 0)) is None
+    page = await ledger.letters(Filters(), None, 10)
+    assert [(each.place.offset, each.id) for each in page.letters] == [(3, ""), (2, "")]
+
+
+async def test_every_tail_gets_the_news_and_only_what_it_asked_for(world: World) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    cursor = (await ledger.tail(Filters(), None, 10, 0)).cursor
+    asked = [Filters(), Filters(type="cart"), Filters(site="other"), Filters(destination="dub")]
+    tails = [asyncio.create_task(ledger.tail(each, cursor, 10, 1.5)) for each in asked]
+    await take(world.buffer, event("e-1"))
+    pages = await asyncio.gather(*tails)
+    assert [len(page.events) for page in pages] == [1, 1, 0, 0]
+
+
+async def test_in_the_logs_too_an_id_is_an_id_and_not_any_text(world: World) -> None:
+    await take(world.buffer, event("e-1", title="e-2"), event("e-2"), event("e-3"))
+    await note(world.buffer, postponed(0), delivered(0, 1), postponed(2))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    searched = (await ledger.trace("e-2")).searched
+    assert searched
+    assert [known.place for known in searched.events] == [Place(0, 1)]
+    assert [step.kind for step in searched.events[0].steps] == ["settled"]
+    nothing = (await ledger.trace("0-99")).searched
+    assert nothing
+    assert nothing.events == ()
