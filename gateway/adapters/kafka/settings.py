@@ -15,7 +15,7 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["kafka"]
-    servers: Annotated[tuple[Server, ...], Field(min_length=1)] = ("127.0.0.1:9092",)
+    servers: tuple[Server, ...] = ("127.0.0.1:9092",)
     """Some of the brokers, from which the others are learnt."""
     topic_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "gateway."
     """Of the topics, and of the consumer groups, one for each destination."""
@@ -45,6 +45,8 @@ class KafkaSettings(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> "KafkaSettings":
+        if not self.servers:
+            raise ValueError('servers names no broker: servers = ["kafka:9092"]')
         if not self.tls and (self.ca_file or self.cert_file or self.key_file):
             raise ValueError("ca_file, cert_file and key_file need tls = true")
         if self.key_file and not self.cert_file:
