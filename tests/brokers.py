@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from gateway.adapters.kafka.settings import KafkaSettings
 from tests.gateways import free_port
 
 POM = Path(__file__).parent / "broker" / "pom.xml"
@@ -197,3 +199,14 @@ async def answers(server: str) -> bool:
         return False
     finally:
         await client.close()
+
+
+def on_broker(broker: Broker, partitions: int) -> KafkaSettings:
+    """Settings for that broker, with topics of their own."""
+    return KafkaSettings(
+        kind="kafka",
+        servers=(broker.server,),
+        topic_prefix=f"{uuid4()}.",
+        partitions=partitions,
+        single_node=True,
+    )

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
+from gateway.adapters.kafka import KafkaBuffer
 from gateway.adapters.memory import MemoryBuffer
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.model.window import DedupSettings
@@ -22,7 +21,7 @@ from gateway.ports import (
     RecordsGoneError,
 )
 from tests.brokers import TEST_SECONDS as BROKER_TEST_SECONDS
-from tests.brokers import Broker
+from tests.brokers import Broker, on_broker
 
 HOOK = "hook"
 DEADLINE_SECONDS = 10
@@ -72,13 +71,7 @@ def sqlite(request: pytest.FixtureRequest) -> Iterator[Place]:
 @contextmanager
 def kafka(request: pytest.FixtureRequest) -> Iterator[Place]:
     broker: Broker = request.getfixturevalue("broker")
-    settings = KafkaSettings(
-        kind="kafka",
-        servers=(broker.server,),
-        topic_prefix=f"{uuid4()}.",
-        partitions=3,
-        single_node=True,
-    )
+    settings = on_broker(broker, partitions=3)
     yield Place(lambda: KafkaBuffer(settings, keep_seconds=3600, hand_over_seconds=5))
 
 

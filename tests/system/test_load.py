@@ -1,5 +1,7 @@
 """20,000 mixed events with retries and copies, while the gateway is killed -9 five times.
 
+On Kafka, fewer of both. See test_kafka.py for what only Kafka can show.
+
 At the end an account: what was answered 2xx, what the destinations hold, what the log says.
 """
 
@@ -15,6 +17,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from gateway.adapters.clock import SystemClock
+from gateway.adapters.kafka import KafkaBuffer
 from gateway.adapters.sqlite import SqliteBuffer
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model.carts import Carts, Update
@@ -24,14 +27,14 @@ from gateway.model.journal import Answer, Attempt, Entry, Settled
 from gateway.model.journal import decode as decode_entry
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings
-from gateway.ports import Log
+from gateway.ports import Buffer, Log
 from gateway.sandbox.dub import DUB
 from gateway.sandbox.voyado import VOYADO
-from tests.gateways import ORIGIN, Gateway, Sandboxes, config, sandboxes
+from tests.brokers import Broker, on_broker
+from tests.gateways import ORIGIN, BufferSettings, Gateway, Sandboxes, config, sandboxes
 
-EVENTS = 20_000
-KILLS = 5
 SENDERS = 24
+PARTITION = 1 << 40
 TAKES = {
     "voyado": {"cart", "product"},
     "dub": {"lead", "sale", "customer"},
@@ -42,11 +45,20 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
 @dataclass
+class Size:
+    """How much of it there is."""
+
+    events: int
+    kills: int
+
+
+@dataclass
 class Load:
     """What is posted: bodies, each the work of one visitor, and what was answered 2xx."""
 
     rng: random.Random
     now_ms: int
+    events: int
     bodies: list[bytes] = field(default_factory=list)
     clicks: list[str] = field(default_factory=list)
     made: int = 0
@@ -56,7 +68,7 @@ class Load:
     def make(self) -> None:
         """Make every body: 2 to 30 events each, in an order a little shuffled, some twice."""
         visitors = 0
-        while self.made < EVENTS:
+        while self.made < self.events:
             self._visit(visitors)
             visitors += 1
         copies = self.rng.sample(self.bodies, len(self.bodies) // 8)
@@ -143,7 +155,7 @@ class Load:
 
 @dataclass
 class Account:
-    """What the logs and the destinations hold."""
+    """What the logs and the destinations hold. `at` is an offset, made to differ by partition."""
 
     envelopes: list[tuple[int, Envelope]] = field(default_factory=list)
     fates: dict[str, dict[int, Settled]] = field(default_factory=lambda: defaultdict(dict))
@@ -151,27 +163,29 @@ class Account:
     unanswered: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     """By destination, records of attempts that were in flight at a kill."""
 
-    async def read(self, path: Path) -> None:
-        buffer = SqliteBuffer(SqliteSettings(path=path), SystemClock(), (), DedupSettings())
+    async def read(self, buffer: Buffer) -> None:
         await buffer.start()
         try:
-            for record in await _all(buffer, Log.EVENTS):
-                self.envelopes.append((record[0], decode(record[1])))
-            for _, value in await _all(buffer, Log.OUTCOMES):
-                self._take(decode_entry(value))
+            for partition in range(buffer.partitions):
+                base = partition * PARTITION
+                for offset, value in await _all(buffer, Log.EVENTS, partition):
+                    self.envelopes.append((base + offset, decode(value)))
+                for _, value in await _all(buffer, Log.OUTCOMES, partition):
+                    self._take(decode_entry(value), base)
         finally:
             await buffer.stop()
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry, base: int) -> None:
         if isinstance(entry, Attempt):
-            self.unanswered[entry.destination] |= set(entry.offsets)
+            self.unanswered[entry.destination] |= {base + each for each in entry.offsets}
         elif isinstance(entry, Answer):
             for settled in entry.settled:
-                self.twice += settled.offset in self.fates[entry.destination]
-                self.fates[entry.destination].setdefault(settled.offset, settled)
+                at = base + settled.offset
+                self.twice += at in self.fates[entry.destination]
+                self.fates[entry.destination].setdefault(at, settled)
             if entry.endpoint is not None:
-                answered = {each.offset for each in entry.settled}
-                answered |= {each.offset for each in entry.postponed}
+                answered = {base + each.offset for each in entry.settled}
+                answered |= {base + each.offset for each in entry.postponed}
                 self.unanswered[entry.destination] -= answered
 
     def takes(self, destination: str, envelope: Envelope) -> bool:
@@ -179,10 +193,10 @@ class Account:
         return envelope.type in TAKES[destination] and not (recent and destination != "voyado")
 
 
-async def _all(buffer: SqliteBuffer, log: Log) -> list[tuple[int, bytes]]:
+async def _all(buffer: Buffer, log: Log, partition: int) -> list[tuple[int, bytes]]:
     found: list[tuple[int, bytes]] = []
     offset = 0
-    while page := await buffer.read(log, 0, offset, 1000):
+    while page := await buffer.read(log, partition, offset, 1000):
         found += [(record.offset, record.value) for record in page]
         offset = page[-1].offset + 1
     return found
@@ -191,33 +205,53 @@ async def _all(buffer: SqliteBuffer, log: Log) -> list[tuple[int, bytes]]:
 async def test_nothing_answered_2xx_is_lost_or_counted_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    settings = SqliteSettings(path=tmp_path / "buffer.db")
+    buffer = SqliteBuffer(settings, SystemClock(), (), DedupSettings())
+    await _run(tmp_path, capsys, settings, buffer, Size(events=20_000, kills=5))
+
+
+async def test_nothing_answered_2xx_is_lost_or_counted_twice_on_kafka(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broker: Broker
+) -> None:
+    settings = on_broker(broker, partitions=4)
+    buffer = KafkaBuffer(settings, keep_seconds=1, hand_over_seconds=1)
+    await _run(tmp_path, capsys, settings, buffer, Size(events=6_000, kills=2))
+
+
+async def _run(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    settings: BufferSettings,
+    buffer: Buffer,
+    size: Size,
+) -> None:
     seed = random.randrange(1 << 30)
-    load = Load(random.Random(seed), SystemClock().now_ms())
+    load = Load(random.Random(seed), SystemClock().now_ms(), size.events)
     load.make()
     async with sandboxes() as there:
         for click in load.clicks:
             there.dub[DUB].click("summer", click)
-        gateway = Gateway(tmp_path, config(tmp_path, there))
+        gateway = Gateway(folder, config(folder, there, buffer=settings))
         await gateway.start()
         try:
-            await _load_with_kills(gateway, load)
+            await _load_with_kills(gateway, load, size)
             await gateway.until_drained(("voyado", "dub", "archive"), 180)
             assert await gateway.stop() == 0, gateway.log()
         finally:
             await gateway.abandon()
         account = Account()
-        await account.read(tmp_path / "buffer.db")
-        lines = _judge(load, account, there, tmp_path)
+        await account.read(buffer)
+        lines = _judge(load, account, there, folder)
     with capsys.disabled():
         print(f"\n  seed {seed}, {gateway.kills} kills, {load.retries} posts repeated")  # noqa: T201
         for line in lines:
             print("  " + line)  # noqa: T201
 
 
-async def _load_with_kills(gateway: Gateway, load: Load) -> None:
+async def _load_with_kills(gateway: Gateway, load: Load, size: Size) -> None:
     sending = asyncio.ensure_future(load.send(gateway))
-    for kill in range(KILLS):
-        due = EVENTS * (kill + 1) // (KILLS + 1)
+    for kill in range(size.kills):
+        due = size.events * (kill + 1) // (size.kills + 1)
         while len(load.acknowledged) < due and not sending.done():
             await asyncio.sleep(0.01)
         await gateway.kill()
