@@ -1,6 +1,7 @@
 """A real `gateway run` process beside sandbox destinations, for system tests."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,13 @@ from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, web
 
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.sandbox.dub import create_dub
 from gateway.sandbox.dub_workspace import DubSandbox
 from gateway.sandbox.voyado import VoyadoSandbox, create_voyado
 
+BufferSettings = SqliteSettings | KafkaSettings
 ROOT = Path(__file__).parent.parent
 ORIGIN = "http://shop.test"
 
@@ -196,13 +200,17 @@ class Gateway:
             return False
 
 
-def config(folder: Path, there: Sandboxes, origin: str = ORIGIN) -> str:
-    """A shop with Voyado, Dub and a file, tuned for tests."""
+def config(
+    folder: Path, there: Sandboxes, origin: str = ORIGIN, buffer: BufferSettings | None = None
+) -> str:
+    """A shop with Voyado, Dub and a file, tuned for tests; on the embedded log by default."""
     voyado_key = "sandbox-voyado-key"
+    buffer = buffer or SqliteSettings(path=folder / "buffer.db")
+    given = buffer.model_dump(mode="json", exclude_unset=True) | {"kind": buffer.kind}
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
     return f"""
 [buffer]
-kind = "sqlite"
-path = "{folder}/buffer.db"
+{lines}
 [sites.shop]
 browser_keys = ["pk_shop"]
 server_keys = ["sk_shop_0123456789abcdef"]

@@ -25,7 +25,6 @@ from gateway.sandbox.dub import DUB
 from gateway.sandbox.voyado import VOYADO
 from tests.gateways import ORIGIN, Gateway, Sandboxes
 
-EVENTS = 20_000
 SENDERS = 24
 TAKES = {
     "voyado": {"cart", "product"},
@@ -40,6 +39,7 @@ class Load:
 
     rng: random.Random
     now_ms: int
+    events: int
     bodies: list[bytes] = field(default_factory=list)
     clicks: list[str] = field(default_factory=list)
     made: int = 0
@@ -49,7 +49,7 @@ class Load:
     def make(self) -> None:
         """Make every body: 2 to 30 events each, in an order a little shuffled, some twice."""
         visitors = 0
-        while self.made < EVENTS:
+        while self.made < self.events:
             self._visit(visitors)
             visitors += 1
         copies = self.rng.sample(self.bodies, len(self.bodies) // 8)
