@@ -46,8 +46,11 @@ class Parts:
     console: web.Application
 
 
-def build(settings: Settings) -> Parts:
-    """Build all roles. Raises FileNotFoundError when the installation lacks its files."""
+def build(settings: Settings, destination: str | None = None) -> Parts:
+    """Build all roles; `destination`: deliver to this one only.
+
+    Raises FileNotFoundError when the installation lacks its files.
+    """
     clock = SystemClock()
     names = tuple(settings.destinations)
     buffer = SqliteBuffer(settings.buffer, clock, names, settings.dedup)
@@ -70,7 +73,9 @@ def build(settings: Settings) -> Parts:
         client=client,
         ingest=ingest,
         ledger=ledger,
-        destinations=destinations,
+        destinations=destinations
+        if destination is None
+        else {destination: destinations[destination]},
         readiness=readiness,
         public=create_public(ingest, settings.http, clock, static / "dist"),
         admin=create_admin(readiness),
