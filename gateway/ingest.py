@@ -19,8 +19,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from gateway.metrics import DEAD_LETTERS, EVENTS, PUBLISH_SECONDS, REJECTIONS
-from gateway.model import dead, envelope, posted
+from gateway.model import dead, posted
 from gateway.model.answered import Answered
+from gateway.model.envelope import Writer
 from gateway.model.event import (
     CONTEXT,
     CONTEXT_BYTES,
@@ -35,7 +36,7 @@ from gateway.model.event import (
     without_personal,
 )
 from gateway.model.instant import parse_microseconds
-from gateway.model.intake import EVENT_LEVEL, SKEW_MS, Accepted, Terms, cleaned, judge
+from gateway.model.intake import AHEAD_MS, EVENT_LEVEL, SKEW_MS, Accepted, Terms, cleaned, judge
 from gateway.model.outcome import Rejection
 from gateway.model.posted import Posted, TooManyError, WrongShapeError
 from gateway.model.refusal import Refusal, refusal_of
@@ -52,7 +53,7 @@ KEPT_BYTES = 8 * 1024 * 1024
 KEEP_AGAIN_SECONDS = 1.0
 LETTER_BYTES = EVENT_BYTES + CONTEXT_BYTES
 MINUTE_MS = 60_000
-COOKIE_FIELDS = ("visitorId", "clickId", "contactId")
+COOKIE_FIELDS = frozenset({"visitorId", "clickId", "contactId"})
 """Ids that outlive the browser's own storage in the gateway's cookies."""
 _LONGEST_ID = 64
 
@@ -152,21 +153,27 @@ class Site:
             for outcome in ("accepted", "duplicate", "rejected", "dropped")
         }
 
-    def count(self, events: Iterable[Any], results: Iterable[Result]) -> None:
+    def count(self, events: list[Any], results: list[Result]) -> None:
         """Count each event once, by type and outcome."""
-        for pair, number in Counter(map(_label, events, results)).items():
-            self._events[pair].inc(number)
-        refusals = Counter(each.refusal.reason for each in results if each.refusal)
-        for reason, number in refusals.items():
-            REJECTIONS.labels(self.name, reason).inc(number)
+        tally: Counter[tuple[str, str]] = Counter()
+        for event, result in zip(events, results, strict=True):
+            if result.refusal is None:
+                tally[event["type"], result.outcome] += 1
+            else:
+                tally[_kind(event), _outcome(result.refusal)] += 1
+                REJECTIONS.labels(self.name, result.refusal.reason).inc()
+        for label, number in tally.items():
+            self._events[label].inc(number)
 
 
-def _label(event: Any, result: Result) -> tuple[str, str]:
+def _kind(event: Any) -> str:
+    """Return the type of an event that is refused: a label is never what somebody sent."""
     kind = event.get("type") if isinstance(event, dict) else None
-    outcome: str = result.outcome
-    if result.refusal and result.refusal.reason is Rejection.CONSENT_NONE:
-        outcome = "dropped"
-    return (kind if isinstance(kind, str) and kind in TYPES else "unknown"), outcome
+    return kind if isinstance(kind, str) and kind in TYPES else "unknown"
+
+
+def _outcome(refusal: Refusal) -> str:
+    return "dropped" if refusal.reason is Rejection.CONSENT_NONE else "rejected"
 
 
 class Keys:
@@ -297,6 +304,7 @@ class Ingest:
             now_ms=self._clock.now_ms(),
             received_ms=receipt.received_ms,
             sent_us=sent_us,
+            latest_us=sent_us + AHEAD_MS * 1000,
             skewed=skewed,
             window_ms=self._window_ms,
             large=size > EVENT_BYTES,
@@ -308,22 +316,34 @@ class Ingest:
 
     def _plan(self, events: list[Any], terms: Terms | Refusal) -> _Plan:
         """Judge each event; tell apart what is new, what is known, and what is being written."""
+        if isinstance(terms, Refusal):
+            results = [
+                Result(index, _id(raw), "rejected", terms) for index, raw in enumerate(events)
+            ]
+            return _Plan(results)
         plan = _Plan()
-        now_ms = self._clock.now_ms()
         for index, raw in enumerate(events):
-            judged = terms if isinstance(terms, Refusal) else judge(raw, terms)
+            judged = judge(raw, terms)
             if isinstance(judged, Refusal):
-                plan.results.append(Result(index, _id(raw), "rejected", judged))
-                continue
-            outcome: Literal["accepted", "duplicate"] = "duplicate"
-            key = judged.answer_key
-            if key in self._in_flight:
-                plan.twins.add(self._in_flight[key])
-            elif key not in plan.accepted and not self._answered.holds(key, now_ms):
-                plan.accepted[key] = judged
-                outcome = "accepted"
-            plan.results.append(Result(index, _id(raw), outcome))
+                result = Result(index, _id(raw), "rejected", judged)
+            else:
+                result = Result(
+                    index, judged.ready[0].event["id"], self._enter(plan, judged, terms)
+                )
+            plan.results.append(result)
         return plan
+
+    def _enter(
+        self, plan: _Plan, event: Accepted, terms: Terms
+    ) -> Literal["accepted", "duplicate"]:
+        key = event.answer_key
+        if key in self._in_flight:
+            plan.twins.add(self._in_flight[key])
+            return "duplicate"
+        if key in plan.accepted or self._answered.holds(key, terms.now_ms):
+            return "duplicate"
+        plan.accepted[key] = event
+        return "accepted"
 
     async def _publish(self, plan: _Plan, terms: Terms | Refusal) -> None:
         """Return once all that is new, and what twins are writing, is durable.
@@ -348,12 +368,12 @@ class Ingest:
 
     def _begin(self, plan: _Plan, terms: Terms) -> "_Write":
         """Start the one write of all that a request brought."""
-        context = orjson.Fragment(orjson.dumps(terms.context))
+        writer = Writer(terms.site, terms.received_ms, terms.consent, terms.context, terms.marks)
         partitions = self._buffer.partitions
         drafts = [
-            Draft(partition_of(routing_key, partitions), envelope.encode(each, context))
+            Draft(partition_of(each.routing_key, partitions), writer.write(*each[1:]))
             for accepted in plan.accepted.values()
-            for each, routing_key in accepted.ready
+            for each in accepted.ready
         ]
         write = asyncio.ensure_future(self._buffer.publish(Log.EVENTS, drafts))
         self._in_flight.update(dict.fromkeys(plan.accepted, write))
@@ -526,12 +546,13 @@ def _cookies(plan: _Plan, terms: Terms | Refusal) -> dict[str, str]:
         return {}
     if all(result.refusal for result in plan.results):
         return {}
-    found = {name: terms.body_context.get(name) for name in COOKIE_FIELDS}
+    context = terms.body_context
+    found = {name: context[name] for name in COOKIE_FIELDS & context.keys()}
     for accepted in plan.accepted.values():
-        event = accepted.ready[0].envelope.event
-        for name in COOKIE_FIELDS:
-            if event.get(name) and name not in terms.body_context:
-                found[name] = event[name]
+        event = accepted.ready[0].event
+        if not COOKIE_FIELDS.isdisjoint(event):
+            own = (COOKIE_FIELDS - context.keys()) & event.keys()
+            found |= {name: event[name] for name in own}
     return {name: value for name, value in found.items() if value}
 
 

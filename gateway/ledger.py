@@ -237,7 +237,7 @@ class Ledger:
         return fact
 
     def _troubled(self, source: tuple[Log, int] | None, error: Exception) -> None:
-        if source not in self._trouble or source is None:
+        if self._trouble.get(source) != str(error):
             _log.warning("the ledger can't read on: %s", error)
         self._trouble[source] = str(error)
 

@@ -14,7 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-disable_created_metrics()  # a second series for each one, which nobody asks for
+# They would be a second series for each one, which nobody asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library lacks the annotation
 
 REGISTRY = CollectorRegistry(auto_describe=True)
 """Our own, so that a library's metrics never appear beside ours unasked."""

@@ -6,6 +6,7 @@ Times in the columns `time_ms` are the log's, `made_ms` the writer's own.
 """
 
 import asyncio
+import logging
 import secrets
 import sqlite3
 import time
@@ -91,9 +92,12 @@ CREATE TABLE letter_ids (value TEXT, time_ms INTEGER, partition INTEGER, offset 
     PRIMARY KEY (value, time_ms, partition, offset)) WITHOUT ROWID;
 CREATE INDEX letter_ids_time ON letter_ids (time_ms);
 """
+_UNFIT = (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError)
+"""A value that no column takes: one record that is of other types than it says stops nothing."""
 _BY_TIME = ("events", "ids", "outcomes", "waiting", "entries", "steps")
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 Rows = Iterable[sqlite3.Row]
 
 
@@ -183,7 +187,7 @@ class _Worker:
 
     async def run(
         self,
-        work: "Callable[Concatenate[sqlite3.Connection, ...], T]",
+        work: Callable[Concatenate[sqlite3.Connection, ...], T],
         *args: Any,
     ) -> T:
         connection, pool = self._connection, self._pool
@@ -267,7 +271,7 @@ def _open_reader(path: Path) -> sqlite3.Connection:
 
 def _read(
     connection: sqlite3.Connection,
-    query: "Callable[Concatenate[sqlite3.Connection, ...], T]",
+    query: Callable[Concatenate[sqlite3.Connection, ...], T],
     *args: Any,
 ) -> T:
     """Run a question in one view of the file, and give it up after ANSWER_SECONDS."""
@@ -336,7 +340,13 @@ def _put(
     with _transaction(connection):
         writer = _Writer(connection)
         for fact in facts:
-            writer.add(fact)
+            connection.execute("SAVEPOINT fact")
+            try:
+                writer.add(fact)
+            except _UNFIT as error:
+                connection.execute("ROLLBACK TO fact")
+                _log.warning("%s %s is left out: %s", log.value, fact.place, error)
+            connection.execute("RELEASE fact")
         writer.finish()
         connection.execute(
             "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", (log.value, partition, *mark)

@@ -8,6 +8,7 @@ import asyncio
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from gateway.ledger import Ledger
 from gateway.model.instant import parse_ms
 from gateway.model.life import ID_CHARACTERS, Filters, parse_place
 from gateway.model.outcome import Outcome
-from gateway.ports import BufferFailedError, IndexFailedError
+from gateway.ports import BufferFailedError, IndexFailedError, Page
 
 MOST_EVENTS = 500
 MOST_WAIT_SECONDS = 25.0
@@ -79,8 +80,15 @@ class ConsoleSettings(BaseModel):
         return self
 
 
+@dataclass(slots=True)
+class _Tails:
+    """The tails that wait now."""
+
+    waiting: set[asyncio.Task[Page]] = field(default_factory=set)
+
+
 _LEDGER = web.AppKey("ledger", Ledger)
-_TAILS = web.AppKey("tails", set[asyncio.Task[Any]])
+_TAILS = web.AppKey("tails", _Tails)
 _PAGES = web.AppKey("pages", dict[str, tuple[bytes, str]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,8 +102,7 @@ def create_console(
     """
     app = web.Application(middlewares=[_guard(settings), _answer_errors])
     app[_LEDGER] = ledger
-    tails: set[asyncio.Task[Any]] = set()
-    app[_TAILS] = tails
+    app[_TAILS] = _Tails()
     app[_PAGES] = {}
     app.on_shutdown.append(_end_tails)
     app.on_startup.append(partial(_load, static_folder / "console"))
@@ -113,7 +120,7 @@ def create_console(
 
 async def _end_tails(app: web.Application) -> None:
     """Let nobody wait for news any more, so that the port closes at once."""
-    for tail in list(app[_TAILS]):
+    for tail in list(app[_TAILS].waiting):
         tail.cancel()
 
 
@@ -211,7 +218,7 @@ async def _events(request: web.Request) -> web.Response:
 
 async def _tail(request: web.Request) -> web.Response:
     """Answer when there is news, or after `wait` seconds: the same request again is a live tail."""
-    tails = request.app[_TAILS]
+    tails = request.app[_TAILS].waiting
     if len(tails) >= MOST_TAILS:
         raise IndexFailedError(f"{MOST_TAILS} tails are open already: close one")
     ledger = request.app[_LEDGER]

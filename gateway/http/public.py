@@ -263,7 +263,7 @@ async def _answered(request: web.Request, handler: _Next) -> web.StreamResponse:
 
 def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:
     if isinstance(came, Taken):
-        for field, value in came.cookies.items():
+        for field, value in sorted(came.cookies.items(), reverse=True):
             response.headers.add("Set-Cookie", set_cookie(field, value))
 
 

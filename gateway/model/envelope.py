@@ -95,26 +95,46 @@ class Envelope:
         return out
 
 
-def encode(envelope: Envelope, context: orjson.Fragment | None = None) -> bytes:
-    """Write the record's value: compact JSON.
+class Writer:
+    """Writes records' values, as compact JSON. What a request's envelopes share, it writes once."""
 
-    `context` is the envelope's own, written before: events of a request share it.
-    """
-    record: dict[str, Any] = {
-        "v": FORMAT,
-        "site": envelope.site,
-        "key": envelope.dedup_key,
-        "received": envelope.received_ms,
-        "corrected": envelope.corrected_ms,
-        "consent": envelope.consent,
-        "event": envelope.event,
-        "context": context or envelope.context,
-    }
-    if envelope.derived:
-        record["derived"] = [envelope.derived.kind, envelope.derived.cause]
-    if envelope.marks:
-        record["marks"] = envelope.marks
-    return orjson.dumps(record)
+    __slots__ = ("_head",)
+
+    def __init__(
+        self,
+        site: str,
+        received_ms: int,
+        consent: Literal["full", "limited"],
+        context: dict[str, Any],
+        marks: tuple[str, ...],
+    ) -> None:
+        head: dict[str, Any] = {
+            "v": FORMAT,
+            "site": site,
+            "received": received_ms,
+            "consent": consent,
+            "context": context,
+        }
+        if marks:
+            head["marks"] = marks
+        self._head = orjson.dumps(head)[:-1] + b","
+
+    def write(
+        self, dedup_key: str, corrected_ms: int, event: dict[str, Any], derived: Derived | None
+    ) -> bytes:
+        """Return the value of one record."""
+        rest: dict[str, Any] = {"key": dedup_key, "corrected": corrected_ms, "event": event}
+        if derived is not None:
+            rest["derived"] = (derived.kind, derived.cause)
+        return self._head + orjson.dumps(rest)[1:]
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Write the record's value."""
+    writer = Writer(
+        envelope.site, envelope.received_ms, envelope.consent, envelope.context, envelope.marks
+    )
+    return writer.write(envelope.dedup_key, envelope.corrected_ms, envelope.event, envelope.derived)
 
 
 def decode(value: bytes) -> Envelope:

@@ -31,10 +31,14 @@ UNREADABLE = "unreadable"
 def read_event(place: Place, time_ms: int, value: bytes, routes: Routes) -> Taken:
     """Read a record of `events`."""
     try:
-        envelope = decode(value)
-    except UnreadableError:
+        return _taken(place, time_ms, value, routes)
+    except (UnreadableError, TypeError, AttributeError, ValueError):  # of other types than said
         everyone = sorted({name for names in routes.values() for name in names})
         return Taken(place, time_ms, "", UNREADABLE, "", f"\0{place}", (), tuple(everyone), value)
+
+
+def _taken(place: Place, time_ms: int, value: bytes, routes: Routes) -> Taken:
+    envelope = decode(value)
     ids = list(_ids([envelope.fields()]))
     if envelope.derived:
         ids.append(envelope.derived.cause)

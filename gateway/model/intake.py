@@ -11,7 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.model import keys
-from gateway.model.envelope import Derived, Envelope
+from gateway.model.envelope import Derived
 from gateway.model.event import (
     EVENT,
     EVENT_BYTES,
@@ -49,7 +49,10 @@ class Terms:
     received_ms: int
     sent_us: int
     """`sentAt`, or the receipt where that was not given."""
+    latest_us: int
+    """No event may lie after this instant, by the sender's clock."""
     skewed: bool
+    """The sender's clock is not believed."""
     window_ms: int
     large: bool
     """The body is so large that an event may be over its limit."""
@@ -66,22 +69,26 @@ class Arrival:
 
     __slots__ = ("corrected_ms", "event", "own_us", "raw")
 
+    corrected_ms: int
+    event: dict[str, Any]
+    own_us: int
+
     def __init__(self, raw: Any) -> None:
         self.raw = raw
-        self.event: dict[str, Any] = {}
-        self.own_us = 0
-        self.corrected_ms = 0
 
 
 class Ready(NamedTuple):
-    """An envelope to be published, and the key that chooses its partition."""
+    """What is to be published: an envelope's own part, and the key that chooses its partition."""
 
-    envelope: Envelope
     routing_key: str
+    dedup_key: str
+    corrected_ms: int
+    event: dict[str, Any]
+    derived: Derived | None
 
 
 class Accepted(NamedTuple):
-    """A good event: the envelope of its own, those derived from it, and the key for answers."""
+    """A good event first, what is derived from it after it; and the key for answers."""
 
     answer_key: str
     ready: list[Ready]
@@ -112,7 +119,7 @@ def _fits(arrival: Arrival, terms: Terms) -> Refusal | None:
 
 def _is_valid(arrival: Arrival, terms: Terms) -> Refusal | None:
     try:
-        event = EVENT.validate_python(arrival.raw)
+        event = _validated(arrival.raw)
     except ValidationError as error:
         if deeper_than(arrival.raw, MAX_DEPTH - EVENT_LEVEL + 1):
             return _TOO_DEEP
@@ -142,28 +149,33 @@ def _is_allowed(arrival: Arrival, terms: Terms) -> Refusal | None:
 
 
 def _is_in_time(arrival: Arrival, terms: Terms) -> Refusal | None:
-    read = _instant(arrival.event["time"], "time")
-    if isinstance(read, Refusal):
-        return read
-    arrival.own_us = read
-    arrival.corrected_ms = _corrected_ms(read, terms)
-    if terms.now_ms - arrival.corrected_ms > terms.window_ms:
+    event = arrival.event
+    own_us = _instant(event["time"], "time")
+    if isinstance(own_us, Refusal):
+        return own_us
+    corrected_ms = _corrected_ms(own_us, terms)
+    arrival.own_us = own_us
+    arrival.corrected_ms = corrected_ms
+    if terms.now_ms - corrected_ms > terms.window_ms:
         return Refusal(
             Rejection.TOO_OLD,
             "time",
             f"The event is older than {terms.window_ms // 1000} seconds, the time in which"
             " duplicates can be told; it can no longer be taken.",
         )
-    return _lies_ahead(read, terms, "time") or _views_in_time(arrival, terms)
+    if own_us > terms.latest_us:
+        return _ahead("time")
+    return _views_in_time(event["recent"], terms) if event.get("recent") else None
 
 
-def _views_in_time(arrival: Arrival, terms: Terms) -> Refusal | None:
-    for index, view in enumerate(arrival.event.get("recent") or ()):
+def _views_in_time(views: list[dict[str, Any]], terms: Terms) -> Refusal | None:
+    for index, view in enumerate(views):
         field = f"recent[{index}].time"
-        read = _instant(view["time"], field)
-        refusal = read if isinstance(read, Refusal) else _lies_ahead(read, terms, field)
-        if refusal is not None:
-            return refusal
+        own_us = _instant(view["time"], field)
+        if isinstance(own_us, Refusal):
+            return own_us
+        if own_us > terms.latest_us:
+            return _ahead(field)
     return None
 
 
@@ -224,9 +236,7 @@ def _corrected_ms(own_us: int, terms: Terms) -> int:
     return own_us // 1000
 
 
-def _lies_ahead(own_us: int, terms: Terms, field: str) -> Refusal | None:
-    if own_us - terms.sent_us <= AHEAD_MS * 1000:
-        return None
+def _ahead(field: str) -> Refusal:
     return Refusal(
         Rejection.IN_FUTURE,
         field,
@@ -234,7 +244,7 @@ def _lies_ahead(own_us: int, terms: Terms, field: str) -> Refusal | None:
     )
 
 
-# The envelopes
+# What is published
 
 
 def _accepted(arrival: Arrival, terms: Terms) -> Accepted:
@@ -245,9 +255,9 @@ def _accepted(arrival: Arrival, terms: Terms) -> Accepted:
     event = cleaned(event)
     if terms.consent == "limited":
         event = without_personal(event)
-    ready = [Ready(_envelope(event, key, arrival.corrected_ms, terms, None), routing_key)]
+    ready = [Ready(routing_key, key, arrival.corrected_ms, event, None)]
     if event["type"] == "sale" and event.get("cartReference"):
-        ready.append(_close(event, key, arrival.corrected_ms, terms))
+        ready.append(_close(event, key, arrival.corrected_ms))
     elif event.get("recent"):
         ready.extend(_views(event, terms))
     return Accepted(answer_key, ready)
@@ -258,18 +268,20 @@ def cleaned(fields: dict[str, Any]) -> dict[str, Any]:
 
     They need not have been checked; what is unlike itself in them stays as it is.
     """
-    changed: dict[str, Any] = {
-        name: clean(fields[name])
-        for name in ("url", "referrer")
-        if isinstance(fields.get(name), str)
-    }
+    changed: dict[str, Any] = {}
+    for name in ("url", "referrer"):
+        address = fields.get(name)
+        if isinstance(address, str):
+            kept = clean(address)
+            if kept is not address:
+                changed[name] = kept
     views = fields.get("recent")
     if isinstance(views, list):
         changed["recent"] = [cleaned(view) if isinstance(view, dict) else view for view in views]
     return {**fields, **changed} if changed else fields
 
 
-def _close(sale: dict[str, Any], sale_key: str, corrected_ms: int, terms: Terms) -> Ready:
+def _close(sale: dict[str, Any], sale_key: str, corrected_ms: int) -> Ready:
     """Empty the cart that a sale names; whose it is, is said where the sale says it itself."""
     cart = {name: sale[name] for name in _CARRIED if name in sale}
     cart |= {
@@ -280,8 +292,7 @@ def _close(sale: dict[str, Any], sale_key: str, corrected_ms: int, terms: Terms)
         "items": [],
     }
     derived = Derived("close", sale["id"])
-    key = keys.close_key(sale_key)
-    return Ready(_envelope(cart, key, corrected_ms, terms, derived), sale["cartReference"])
+    return Ready(sale["cartReference"], keys.close_key(sale_key), corrected_ms, cart, derived)
 
 
 def _views(customer: dict[str, Any], terms: Terms) -> Iterator[Ready]:
@@ -299,25 +310,10 @@ def _views(customer: dict[str, Any], terms: Terms) -> Iterator[Ready]:
         product = {**carried, "url": None, "referrer": None, **view, "type": "product"}
         derived = Derived("recent", customer["id"])
         key = keys.recent_key(terms.site, view["id"])
-        yield Ready(_envelope(product, key, corrected_ms, terms, derived), view["id"])
+        yield Ready(view["id"], key, corrected_ms, product, derived)
 
 
-def _envelope(
-    event: dict[str, Any], key: str, corrected_ms: int, terms: Terms, derived: Derived | None
-) -> Envelope:
-    return Envelope(
-        terms.site,
-        key,
-        terms.received_ms,
-        corrected_ms,
-        terms.consent,
-        event,
-        terms.context,
-        derived,
-        terms.marks,
-    )
-
-
+_validated = EVENT.validator.validate_python  # without the adapter's own layer
 _CARRIED = ("visitorId", "sessionId", "contactId", "eclub", "customerId", "language")
 _TOO_LARGE = Refusal(
     Rejection.TOO_LARGE, None, "An event may have 64 KiB as compact JSON; send less in it."

@@ -44,7 +44,13 @@ def routing_key(event: dict[str, Any], context: dict[str, Any]) -> str:
     kind = event["type"]
     if kind == "cart":
         return str(event["cartReference"])
-    merged = {**context, **event}
-    if kind in {"lead", "sale", "customer"} and merged.get("customerId"):
-        return str(merged["customerId"])
-    return str(merged.get("sessionId") or merged.get("visitorId") or event["id"])
+    if kind in {"lead", "sale", "customer"}:
+        customer = _merged("customerId", event, context)
+        if customer:
+            return str(customer)
+    found = _merged("sessionId", event, context) or _merged("visitorId", event, context)
+    return str(found or event["id"])
+
+
+def _merged(name: str, event: dict[str, Any], context: dict[str, Any]) -> Any:
+    return event[name] if name in event else context.get(name)

@@ -4,6 +4,7 @@
 PostHog's list (browser.md 2); `mref`, `mail_ref`: the mail reference of a direct mail's link.
 """
 
+import re
 from urllib.parse import unquote_plus
 
 PARAMETERS = frozenset(
@@ -33,6 +34,10 @@ PARAMETERS = frozenset(
     }
 )
 """Names of parameters, compared without regard to case."""
+_SUSPECT = re.compile(
+    r"[?&#](?:[^=&?#]*%|(?:" + "|".join(sorted(PARAMETERS)) + ")=)", re.IGNORECASE
+)
+"""What most addresses hold none of: such a parameter, or a name in disguise."""
 
 
 def clean(address: str) -> str:
@@ -40,7 +45,7 @@ def clean(address: str) -> str:
 
     A fragment is searched too, for storefronts whose pages are addressed by it.
     """
-    if "=" not in address:
+    if not _SUSPECT.search(address):
         return address
     base, hash_mark, fragment = address.partition("#")
     base = _clean(base)

@@ -80,6 +80,15 @@ function age (seconds) {
   return `${Math.round(seconds / 86400)} days`
 }
 
+/** Text in which instants are told in the reader's own time. */
+function prose (text) {
+  const parts = text.split(/(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)/)
+  return el('span', {}, ...parts.map((part, index) => index % 2 && !Number.isNaN(Date.parse(part)) ? when(part) : part))
+}
+
+/** What is to be said of a fate beside its word. */
+const because = (fate) => fate.at ? [fate.reason, fate.detail].filter(Boolean).join(': ') : prose(fate.explanation)
+
 const mood = (state) => MOODS[state] ?? 'calm'
 const word = (state) => el('span', { cls: `word ${mood(state)}` }, state)
 const traceLink = (id, text = id) => el('a', { href: `#trace/${encodeURIComponent(id)}` }, text)
@@ -90,7 +99,7 @@ function state (fate, open = false) {
   const head = el('summary', { title: fate.explanation }, el('b', {}, fate.destination), ' ', fate.state, fate.reason ? ` · ${fate.reason}` : '')
   const link = fate.deadLetter ? letterLink(fate.deadLetter, 'Dead letter') : null
   const details = el('details', { cls: `state ${mood(fate.state)}`, 'data-destination': fate.destination }, head,
-    el('p', {}, fate.explanation, fate.at ? ' · ' : '', fate.at ? when(fate.at) : null, link ? ' · ' : '', link))
+    el('p', {}, prose(fate.explanation), fate.at ? ' · ' : '', fate.at ? when(fate.at) : null, link ? ' · ' : '', link))
   details.open = open
   return details
 }
@@ -305,7 +314,7 @@ function life (event) {
     event.copyOf ? el('p', { cls: 'warn' }, 'A copy: the first with the same key is ', traceLink(event.copyOf)) : null,
     derived ? el('p', {}, `Made by ingest (${derived.kind}) from `, traceLink(derived.cause)) : null,
     el('ul', { cls: 'fates' }, ...event.outcomes.map((fate) => el('li', {}, el('b', {}, fate.destination), word(fate.state),
-      el('span', {}, fate.explanation, fate.deadLetter ? ' · ' : '', fate.deadLetter ? letterLink(fate.deadLetter, 'dead letter') : null)))),
+      el('span', {}, because(fate), fate.at ? ' ' : '', fate.at ? el('span', { cls: 'soft' }, when(fate.at)) : null, fate.deadLetter ? ' · ' : '', fate.deadLetter ? letterLink(fate.deadLetter, 'dead letter') : null)))),
     event.outcomes.length ? null : el('p', { cls: 'soft' }, 'No destination of this site takes its type.'),
     el('h3', {}, 'Timeline'),
     el('ol', { cls: 'line' },
@@ -314,7 +323,7 @@ function life (event) {
       el('li', { cls: 'is-good' }, when(event.takenAt), 'durable in the log at ', el('span', { cls: 'mono' }, event.place)),
       event.stepsLeftOut ? el('li', {}, `${number(event.stepsLeftOut, 'earlier step')} not shown`) : null,
       ...event.steps.map(step),
-      ...event.outcomes.filter((fate) => fate.state === 'waiting').map((fate) => el('li', { cls: 'is-wait' }, el('b', {}, fate.destination), ' ', word('waiting'), ' ', fate.explanation))),
+      ...event.outcomes.filter((fate) => fate.state === 'waiting').map((fate) => el('li', { cls: 'is-wait' }, el('b', {}, fate.destination), ' ', word('waiting'), fate.nextAt ? ' next attempt from ' : '', fate.nextAt ? when(fate.nextAt) : null))),
     keyed(folded('The event as it was accepted', receipt.event ? JSON.stringify({ event: receipt.event, context: receipt.context }) : receipt.raw), event.place))
 }
 

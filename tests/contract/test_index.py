@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters import index as module
 from gateway.adapters.index import SqliteIndex
 from gateway.model import dead, envelope
 from gateway.model.envelope import Envelope
@@ -15,7 +16,7 @@ from gateway.model.facts import read_event, read_letter
 from gateway.model.journal import Entry, Open, Snapshot
 from gateway.model.life import Fact, Filters, Known, Noted, Place, Taken
 from gateway.model.outcome import Outcome, Reason
-from gateway.ports import Log, Mark
+from gateway.ports import IndexFailedError, Log, Mark
 from tests.written import (
     NOON,
     attempt,
@@ -307,3 +308,71 @@ async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:
     assert ids(await index.find(f"e-{oldest}", 1)) == [f"e-{oldest}"]
     await index.stop()
     assert os.stat(path).st_size <= limit  # noqa: PTH116 - once, nobody waits
+
+
+async def test_dead_letters_take_a_quarter_of_the_room_at_most(path: str) -> None:
+    index = SqliteIndex(path, 4 << 20)
+    await index.start("routes", SINCE)
+    filled = Filled(index)
+    made = event("e-1", title="x" * 5000)
+    for number in range(0, 1000, 50):
+        facts = [
+            read_letter(Place(0, n), NOON + n, dead.encode(letter(n, made)))
+            for n in range(number, number + 50)
+        ]
+        await filled.put(Log.DEAD, *(fact for fact in facts if fact))
+    assert await index.letter(Place(0, 0)) is None
+    assert await index.letter(Place(0, 999))
+    assert await index.find_letters("e-1", 1)
+    await index.stop()
+
+
+async def test_a_question_that_takes_too_long_is_given_up(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = [taken(at, event(f"e-{at}")) for at in range(2000)]
+    await filled.put(Log.EVENTS, *facts)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", -1.0)
+    with pytest.raises(IndexFailedError, match="took too long"):
+        await filled.index.events(Filters(site="other"), None, 10)
+    monkeypatch.undo()
+    assert (await filled.index.events(Filters(site="other"), None, 10)).events == ()
+
+
+async def test_before_the_start_and_after_the_end_it_says_that_it_is_not_open(path: str) -> None:
+    index = SqliteIndex(path, 64 << 20)
+    with pytest.raises(IndexFailedError, match="not open"):
+        await index.reach_ms()
+    await index.start("routes", SINCE)
+    await index.stop()
+    await index.stop()
+    with pytest.raises(IndexFailedError, match="not open"):
+        await index.reach_ms()
+
+
+async def test_a_place_that_can_hold_no_file_is_an_error_in_words(tmp_path: Path) -> None:
+    index = SqliteIndex(str(tmp_path), 64 << 20)
+    with pytest.raises(IndexFailedError, match="the index failed"):
+        await index.start("routes", SINCE)
+    await index.stop()
+
+
+async def test_a_record_of_the_wrong_types_stops_nothing(filled: Filled) -> None:
+    listed: Any = ["e-2"]
+    wrong = dataclasses.replace(taken(2, event("e-2")), dedup_key=listed)
+    huge = dataclasses.replace(taken(3, event("e-3")), time_ms=1 << 80)
+    await filled.put(Log.EVENTS, taken(1, event("e-1")), wrong, huge, taken(4, event("e-4")))
+    assert ids(await filled.index.find("v-1", 9)) == ["e-4", "e-1"]
+
+
+async def test_the_oldest_open_record_is_the_first_without_an_outcome(filled: Filled) -> None:
+    await filled.note(1, Snapshot("voyado", 9, NOON, (Open(2, 1), Open(4, 1))))
+    await filled.note(2, delivered(2))
+    [voyado] = await filled.index.standings(NOON)
+    assert voyado.behind == (Place(0, 4),)
+    await filled.note(3, delivered(4))
+    [voyado] = await filled.index.standings(NOON)
+    assert voyado.behind == (Place(0, 9),)
+    await filled.note(4, delivered(12))
+    [voyado] = await filled.index.standings(NOON)
+    assert voyado.behind == ()

@@ -11,9 +11,9 @@ from gateway import ledger as module
 from gateway.adapters.index import SqliteIndex
 from gateway.adapters.memory import MemoryBuffer
 from gateway.ledger import Ledger, Trace
-from gateway.model.envelope import Derived
+from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
-from gateway.model.journal import Snapshot
+from gateway.model.journal import Open, Snapshot
 from gateway.model.life import Filters, Place, explain
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, IndexFailedError, Log
@@ -152,12 +152,14 @@ async def test_views_from_before_the_contact_go_only_where_a_contact_is_needed(
 async def test_a_record_that_cannot_be_read_is_shown_and_waits_for_every_destination(
     world: World,
 ) -> None:
-    await world.buffer.publish(Log.EVENTS, [Draft(1, b"\xff no envelope")])
+    odd = encode(event("e-1")).replace(b'"context":{', b'"context":[],"was":{')
+    await world.buffer.publish(Log.EVENTS, [Draft(1, b"\xff no envelope"), Draft(1, odd)])
     ledger = world.ledger()
     await caught_up(ledger)
-    [known] = (await ledger.trace("1-0")).events
-    assert known.type == "unreadable"
-    assert [fate.state for fate in known.fates] == ["waiting"] * 3
+    for place in ("1-0", "1-1"):
+        [known] = (await ledger.trace(place)).events
+        assert known.type == "unreadable"
+        assert [fate.state for fate in known.fates] == ["waiting"] * 3
 
 
 async def test_what_is_no_entry_and_no_dead_letter_is_left_out(world: World) -> None:
@@ -383,3 +385,111 @@ async def test_what_waits_since_before_the_index_is_not_forgotten(world: World) 
     await caught_up(ledger)
     standings = {each.destination: each for each in (await ledger.summary()).destinations}
     assert standings["voyado"].oldest_ms == NOON
+
+
+async def test_an_index_that_fails_is_tried_again_and_said(world: World) -> None:
+    await take(world.buffer, event("e-1"))
+    path = Path(world.path)
+    await asyncio.to_thread(path.mkdir)
+    ledger = world.ledger()
+    await until(lambda: _trouble(ledger, "the index failed"))
+    await asyncio.to_thread(path.rmdir)
+    await caught_up(ledger)
+    assert len((await ledger.trace("e-1")).events) == 1
+
+
+async def test_while_the_buffer_is_away_what_is_indexed_is_told_with_a_warning(
+    world: World,
+) -> None:
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, Snapshot("voyado", 0, NOON))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    world.buffer.outage = True
+    trace = await ledger.trace("e-1")
+    assert len(trace.events) == 1
+    assert "does not answer" in trace.reading.trouble
+
+
+async def test_an_event_that_retention_removed_is_not_there(world: World) -> None:
+    await take(world.buffer, event("e-1"), event("e-2"))
+    world.clock.ms += 2 * DAY
+    world.buffer.trim(Log.EVENTS, 0, 1)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    searched = (await ledger.trace("0-0")).searched
+    assert searched
+    assert searched.events == ()
+
+
+async def test_what_was_attempted_and_then_passed_over_is_told_so(world: World) -> None:
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, attempt(0), postponed(0), attempt(7), Snapshot("voyado", 1, NOON))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert "nothing is owed" in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_a_failed_attempt_beyond_the_index_is_told(world: World) -> None:
+    await take(world.buffer, event("e-1"))
+    await note(world.buffer, attempt(0), postponed(0), Snapshot("voyado", 1, NOON, (Open(0, 1),)))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert "failed: 503 (unavailable)" in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_an_index_that_fails_on_the_way_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    put = SqliteIndex.put
+
+    async def fail(*_: object) -> None:
+        raise IndexFailedError("the disk is full")
+
+    monkeypatch.setattr(SqliteIndex, "put", fail)
+    await take(world.buffer, event("e-1"))
+    await until(lambda: _trouble(ledger, "the disk is full"))
+    monkeypatch.setattr(SqliteIndex, "put", put)
+    await caught_up(ledger)
+    assert len((await ledger.trace("e-1")).events) == 1
+
+
+async def test_a_dead_record_that_cannot_be_read_is_no_dead_letter(world: World) -> None:
+    await world.buffer.publish(Log.DEAD, [Draft(0, b"[]"), Draft(0, b'{"v": 9}')])
+    odd = [dataclasses.replace(letter(None, event("e-1")), event=e) for e in (7, {"event": [1]})]
+    await bury(world.buffer, *odd)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert await ledger.letter(Place(0, 0)) is None
+    page = await ledger.letters(Filters(), None, 10)
+    assert [(each.place.offset, each.id) for each in page.letters] == [(3, ""), (2, "")]
+
+
+async def test_every_tail_gets_the_news_and_only_what_it_asked_for(world: World) -> None:
+    ledger = world.ledger()
+    await caught_up(ledger)
+    cursor = (await ledger.tail(Filters(), None, 10, 0)).cursor
+    asked = [Filters(), Filters(type="cart"), Filters(site="other"), Filters(destination="dub")]
+    tails = [asyncio.create_task(ledger.tail(each, cursor, 10, 1.5)) for each in asked]
+    await take(world.buffer, event("e-1"))
+    pages = await asyncio.gather(*tails)
+    assert [len(page.events) for page in pages] == [1, 1, 0, 0]
+
+
+async def test_in_the_logs_too_an_id_is_an_id_and_not_any_text(world: World) -> None:
+    await take(world.buffer, event("e-1", title="e-2"), event("e-2"), event("e-3"))
+    await note(world.buffer, postponed(0), delivered(0, 1), postponed(2))
+    world.clock.ms += 2 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    searched = (await ledger.trace("e-2")).searched
+    assert searched
+    assert [known.place for known in searched.events] == [Place(0, 1)]
+    assert [step.kind for step in searched.events[0].steps] == ["settled"]
+    nothing = (await ledger.trace("0-99")).searched
+    assert nothing
+    assert nothing.events == ()

@@ -146,7 +146,7 @@ async def test_a_tail_that_waits_does_not_hold_up_the_end(
     url = f"{console.url}/api/tail?wait=25&after={cursor}"
     waiting = asyncio.create_task(refused(http, url, 503))
     async with asyncio.timeout(5):
-        while not console.server.app[module._TAILS]:
+        while not console.server.app[module._TAILS].waiting:
             await asyncio.sleep(0.01)
         await console.server.close()
     assert await waiting == "the console is stopping"

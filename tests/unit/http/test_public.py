@@ -288,7 +288,7 @@ async def test_with_full_consent_ids_are_remembered_in_cookies_out_of_scripts_re
     body = request(consent="full", visitorId="v;1 å", clickId="k", contactId="c")
     answer = await gateway.post(body)
     cookies = answer.headers.getall("Set-Cookie")
-    names = {"gateway_visitor": "v%3B1%20%C3%A5", "gateway_click": "k", "gateway_contact": "c"}
+    names = {"gateway_visitor": "v%3B1%20%C3%A5", "gateway_contact": "c", "gateway_click": "k"}
     rest = "; Max-Age=34560000; Path=/; HttpOnly; Secure; SameSite=Lax"
     assert cookies == [f"{name}={value}{rest}" for name, value in names.items()]
     brought = "; ".join(each.partition(";")[0] for each in cookies)

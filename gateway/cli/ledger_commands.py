@@ -1,0 +1,186 @@
+"""`tail`, `trace`, `dead-letters`: clients of the console's API, for people and for programs."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import wraps
+from typing import Any
+
+import click
+
+from gateway.cli.console_client import ConsoleClient, ConsoleFailedError, WrongQuestionError
+from gateway.cli.ledger_text import (
+    letter_lines,
+    letter_table,
+    news_lines,
+    plain_json,
+    trace_lines,
+)
+
+DEFAULT_CONSOLE = "http://127.0.0.1:8090"
+_WAIT_SECONDS = 20
+_AGAIN_SECONDS = 2.0
+Json = dict[str, Any]
+
+
+def _console_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--console`, `--token` and `--json`, and turn failures into exit status 1.
+
+    Where `--console` and `--token` are not given, `ctx.obj["console"]` and `ctx.obj["token"]`,
+    which the program's entry sets from its configuration, are used.
+    """
+
+    @click.option("--console", metavar="URL", help="The console's address.")
+    @click.option("--token", help="The console's token, if it wants one.")
+    @click.option("--json", "as_json", is_flag=True, help="JSON, one document a line.")
+    @wraps(command)
+    def run(*, console: str | None, token: str | None, as_json: bool, **rest: Any) -> None:
+        known = click.get_current_context().find_object(dict) or {}
+        address = console or known.get("console") or DEFAULT_CONSOLE
+        # A token that is kept for one console is not shown to another one.
+        kept = known.get("token") if address == known.get("console") else None
+        try:
+            client = ConsoleClient(address, token or kept)
+            command(client, as_json=as_json, **rest)
+        except WrongQuestionError as error:
+            raise click.UsageError(str(error)) from None
+        except ConsoleFailedError as error:
+            raise click.ClickException(str(error)) from None
+
+    return run
+
+
+def _filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for name in reversed(names):
+            command = click.option(f"--{name}", help=f"Only this {name}.")(command)
+        return command
+
+    return add
+
+
+@click.command()
+@_filters("type", "site", "outcome", "destination")
+@click.option(
+    "--lines",
+    "-n",
+    type=click.IntRange(0, 500),
+    default=10,
+    show_default=True,
+    help="How many events to begin with.",
+)
+@click.option("--no-follow", is_flag=True, help="Do not wait for more.")
+@_console_options
+def tail(
+    client: ConsoleClient, *, as_json: bool, lines: int, no_follow: bool, **filters: str | None
+) -> None:
+    """Show events, and what becomes of them, as they pass."""
+    shown: dict[str, set[str]] = {}
+    begin = client.get("tail", limit=1)
+    cursor = begin["cursor"]
+    first = client.get("events", limit=lines, **filters)["events"][::-1] if lines else []
+    for event in first:
+        _show(event, shown, as_json=as_json)
+    if no_follow:
+        return
+    with suppress(KeyboardInterrupt):  # the way to end it
+        for event in _news(client, cursor, filters):
+            _show(event, shown, as_json=as_json)
+
+
+def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) -> Iterator[Json]:
+    """Follow until interrupted. A console that restarts is waited for; one word says so."""
+    lost = False
+    while True:
+        try:
+            told = client.get("tail", after=cursor, wait=_WAIT_SECONDS, limit=200, **filters)
+        except ConsoleFailedError as error:
+            if not error.may_pass:
+                raise
+            if not lost:
+                click.echo(f"{error} Waiting for it.", err=True)
+            lost = True
+            client.pause(_AGAIN_SECONDS)
+            continue
+        lost = False
+        cursor = told["cursor"]
+        yield from told["events"]
+
+
+def _show(event: Json, shown: dict[str, set[str]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(plain_json(event))
+        return
+    for line in news_lines(event, shown):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("value", metavar="ID")
+@click.option("--older", is_flag=True, help="Read the logs before the index too.")
+@click.option("--before", metavar="TIME", help="Read the logs back from this time on.")
+@_console_options
+def trace(
+    client: ConsoleClient,
+    *,
+    as_json: bool,
+    value: str,
+    older: bool,
+    before: str | None,
+) -> None:
+    """Show the whole life of an event, cart, customer, contact, visitor, mail or order.
+
+    ID is any of their ids, or a place in the log (partition-offset).
+    """
+    told = client.get("trace", id=value, older="1" if older else None, before=before)
+    click.echo(plain_json(told) if as_json else "\n".join(trace_lines(told)))
+    searched = told["searched"] or {"events": []}
+    if not (told["events"] or told["deadLetters"] or searched["events"]):
+        raise click.exceptions.Exit(1)
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Show what was given up on, and what was rejected at ingest."""
+
+
+@dead_letters.command("list")
+@_filters("destination", "reason", "site", "type")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="At most so many, the newest.",
+)
+@_console_options
+def list_letters(
+    client: ConsoleClient, *, as_json: bool, limit: int, **filters: str | None
+) -> None:
+    """List dead letters, newest first."""
+    letters = list(_letters(client, limit, filters))
+    if as_json:
+        for letter in letters:
+            click.echo(plain_json(letter))
+        return
+    for line in letter_table(letters):
+        click.echo(line)
+
+
+def _letters(client: ConsoleClient, limit: int, filters: dict[str, str | None]) -> Iterator[Json]:
+    cursor: str | None = None
+    while limit > 0:
+        told = client.get("dead-letters", limit=min(limit, 500), after=cursor, **filters)
+        yield from told["deadLetters"]
+        limit -= len(told["deadLetters"])
+        cursor = told["cursor"]
+        if cursor is None:
+            return
+
+
+@dead_letters.command("show")
+@click.argument("value", metavar="ID")
+@_console_options
+def show_letter(client: ConsoleClient, *, as_json: bool, value: str) -> None:
+    """Show a dead letter: the event, the request, the answer."""
+    letter = client.get("dead-letters", value)
+    click.echo(plain_json(letter) if as_json else "\n".join(letter_lines(letter)))

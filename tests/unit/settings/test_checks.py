@@ -1,0 +1,143 @@
+"""What only the whole configuration shows."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.checks import facts
+from gateway.settings.load import Examined, examine, load
+
+DESTINATIONS = """
+[destinations.archive]
+kind = "file"
+path = "data/events"
+"""
+SITE = """
+[sites.shop]
+browser_keys = ["pk_shop"]
+origins = ["https://shop.example"]
+destinations = ["archive"]
+"""
+
+
+def examined(tmp_path: Path, text: str) -> Examined:
+    path = tmp_path / "gateway.toml"
+    path.write_text(text)
+    return examine(path, {})
+
+
+def test_a_sound_configuration_has_no_problem(tmp_path: Path) -> None:
+    assert not examined(tmp_path, SITE + DESTINATIONS).problems
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (SITE, "sites.shop.destinations", '"archive", which is no destination'),
+        (
+            SITE.replace('["archive"]', '["archive", "archive"]') + DESTINATIONS,
+            "sites.shop.destinations",
+            "twice",
+        ),
+        (
+            SITE + SITE.replace("shop]", "other]") + DESTINATIONS,
+            "sites.other.browser_keys",
+            '"pk_shop" that [sites.shop] has too',
+        ),
+        (
+            SITE.replace('["pk_shop"]', '["pk_shop", "pk_shop"]') + DESTINATIONS,
+            "sites.shop.browser_keys",
+            "stands there twice",
+        ),
+        (
+            SITE + 'server_keys = ["pk_shop"]\nbrowser_events = ["page"]\n' + DESTINATIONS,
+            "sites.shop.server_keys",
+            "browser key too",
+        ),
+        (
+            SITE + DESTINATIONS + '[admin]\nlisten = "0.0.0.0:8080"\n',
+            "admin.listen",
+            "has the port of [http]",
+        ),
+        (
+            SITE.replace('["archive"]', '["archive", "more"]')
+            + DESTINATIONS
+            + DESTINATIONS.replace("archive", "more"),
+            "destinations.more.path",
+            "is the folder of [destinations.archive]",
+        ),
+        (
+            SITE.replace('"archive"', '"ingest"') + DESTINATIONS.replace("archive", "ingest"),
+            "destinations.ingest",
+            "rejected",
+        ),
+        (
+            SITE + DESTINATIONS + "[buffer]\nretention_seconds = 3600\n",
+            "dedup.window_seconds",
+            "longer than the log keeps records (3600)",
+        ),
+    ],
+)
+def test_an_error_is_told_with_its_place(tmp_path: Path, text: str, place: str, words: str) -> None:
+    found = examined(tmp_path, text)
+    assert [each.place for each in found.errors] == [place]
+    assert words in found.errors[0].message
+    assert found.errors[0].remedy
+
+
+def test_a_server_key_of_two_sites_is_told_without_showing_it(tmp_path: Path) -> None:
+    keys = 'server_keys = ["sk_0123456789abcdef"]\nbrowser_events = ["page"]\n'
+    two = SITE.replace("shop]", "other]").replace("pk_shop", "pk_other")
+    found = examined(tmp_path, SITE + keys + two + keys + DESTINATIONS)
+    assert [each.place for each in found.errors] == ["sites.other.server_keys"]
+    assert "sk_0123" not in str(found.errors[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (SITE.replace('"archive"', "") + DESTINATIONS, "destinations.archive", "used by no site"),
+        (
+            SITE + 'server_keys = ["sk_0123456789abcdef"]\n' + DESTINATIONS,
+            "sites.shop.browser_events",
+            "sales",
+        ),
+        (
+            SITE.replace('["https://shop.example"]', "[]") + DESTINATIONS,
+            "sites.shop.origins",
+            "no page may post",
+        ),
+        (SITE.replace('"pk_shop"', "") + DESTINATIONS, "sites.shop", "has no key"),
+        (
+            SITE + DESTINATIONS + "[buffer]\nretention_seconds = 172800\n",
+            "buffer.retention_seconds",
+            "shorter than the window",
+        ),
+        (
+            SITE + DESTINATIONS + "[buffer]\nmax_bytes = 1048576\n",
+            "buffer.max_bytes",
+            "too little",
+        ),
+    ],
+)
+def test_a_warning_leaves_the_settings_usable(
+    tmp_path: Path, text: str, place: str, words: str
+) -> None:
+    found = examined(tmp_path, text)
+    assert found.settings is not None
+    assert [each.place for each in found.warnings] == [place]
+    assert words in found.warnings[0].message
+
+
+def test_free_ports_do_not_collide(tmp_path: Path) -> None:
+    listen = '[http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
+    assert not examined(tmp_path, SITE + DESTINATIONS + listen).problems
+
+
+def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(SITE + DESTINATIONS)
+    text = "\n".join(facts(load(path, {})))
+    assert "to archive" in text
+    assert "206 MiB" in text  # 2.4 million keys at 90 bytes
+    assert "8.9 GiB" in text  # 27.8 events/s for four days at 1,000 bytes

@@ -1,0 +1,117 @@
+"""Ports, the end of a process, and deliveries that fail."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.load import load
+from gateway.wiring.parts import build, build_deliver
+from gateway.wiring.run import keep_running
+from gateway.wiring.sandbox import PortPlan, demo_settings
+from gateway.wiring.servers import CannotListenError, address, bind
+from gateway.wiring.stop import end_all
+
+
+def test_a_taken_port_is_told_with_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(CannotListenError) as caught:
+            bind(f"127.0.0.1:{port}", "http.listen")
+    assert f"port {port} on 127.0.0.1 is taken" in str(caught.value)
+    assert "http.listen" in str(caught.value)
+
+
+@pytest.mark.parametrize("listen", ["no-such-host.invalid:80", "192.0.2.1:80"])
+def test_an_address_that_is_not_this_machines_is_told(listen: str) -> None:
+    with pytest.raises(CannotListenError, match=f"cannot listen on {listen}"):
+        bind(listen, "http.listen")
+
+
+def test_a_free_port_is_found() -> None:
+    with bind("127.0.0.1:0", "http.listen") as taken:
+        assert address(taken).port > 0
+
+
+def test_the_demo_takes_its_usual_ports_or_those_from_a_base_on() -> None:
+    assert PortPlan().of("public") == 8080
+    assert [PortPlan(7000).of(name) for name in ("public", "dub")] == [7000, 7005]
+    assert PortPlan(0).of("dub") == 0
+
+
+def test_ports_taken_before_one_that_is_not_free_are_given_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        base = other.getsockname()[1] - 1
+        with pytest.raises(CannotListenError):
+            PortPlan(base).take("public", "admin")
+        with socket.create_server(("127.0.0.1", base)):
+            pass
+
+
+async def test_every_kind_of_destination_is_built(tmp_path: Path) -> None:
+    addresses = {
+        "public": "http://127.0.0.1:1",
+        "admin": "http://127.0.0.1:2",
+        "console": "http://127.0.0.1:3",
+        "storefront": "http://127.0.0.1:4",
+        "voyado": "http://127.0.0.1:5",
+        "dub": "http://127.0.0.1:6",
+    }
+    parts = await asyncio.to_thread(lambda: build(demo_settings(addresses, tmp_path)))  # type: ignore[arg-type] # a plain dict is as good
+    assert set(parts.destinations) == {"voyado", "dub", "archive"}
+    assert set(build_deliver(parts)) == {"voyado", "dub", "archive"}
+
+
+def test_building_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    build(load(None, {}))
+    assert not list(tmp_path.iterdir())
+
+
+async def test_what_does_not_end_in_time_is_named() -> None:
+    async def ends() -> None:
+        await asyncio.sleep(0)
+
+    never = asyncio.Event()
+    deadline = asyncio.get_running_loop().time() + 0.05
+    hung = await end_all({"quick": ends(), "slow": _wait(never)}, deadline)
+    assert hung == ("slow",)
+    never.set()
+
+
+@pytest.mark.logs_errors("broken did not end well")
+async def test_what_fails_at_the_end_counts_as_ended() -> None:
+    async def fails() -> None:
+        raise OSError("no")
+
+    assert not await end_all({"broken": fails()}, asyncio.get_running_loop().time() + 5)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+@pytest.mark.logs_errors("archive: cannot be opened.*no folder", "archive: delivery failed")
+async def test_a_delivery_that_fails_begins_again() -> None:
+    ending = asyncio.Event()
+    faults: list[Exception] = [OSError("no folder"), RuntimeError("a fault")]
+
+    async def deliver(ending: asyncio.Event) -> None:
+        if faults:
+            raise faults.pop(0)
+        ending.set()
+
+    await asyncio.wait_for(keep_running("archive", deliver, ending), 20)
+    assert ending.is_set()
+
+
+@pytest.mark.logs_errors("archive: cannot be opened")
+async def test_the_end_is_not_kept_waiting_by_a_delivery_that_fails() -> None:
+    ending = asyncio.Event()
+
+    async def deliver(ending: asyncio.Event) -> None:
+        ending.set()
+        raise OSError("no folder")
+
+    await asyncio.wait_for(keep_running("archive", deliver, ending), 0.5)
