@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,31 +16,30 @@ from gateway.cli.ledger_text import (
     plain_json,
     trace_lines,
 )
+from gateway.cli.options import config_option, configured
+from gateway.http.listen import Address, address_of
 
-DEFAULT_CONSOLE = "http://127.0.0.1:8090"
 _WAIT_SECONDS = 20
 _AGAIN_SECONDS = 2.0
 Json = dict[str, Any]
 
 
 def _console_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command `--console`, `--token` and `--json`, and turn failures into exit status 1.
+    """Give a command `--config`, `--console`, `--token`, `--json`; failures are exit status 1.
 
-    Where `--console` and `--token` are not given, `ctx.obj["console"]` and `ctx.obj["token"]`,
-    which the program's entry sets from its configuration, are used.
+    Where `--console` is not given, the configuration says where the console is, and its token.
     """
 
+    @config_option
     @click.option("--console", metavar="URL", help="The console's address.")
     @click.option("--token", help="The console's token, if it wants one.")
     @click.option("--json", "as_json", is_flag=True, help="JSON, one document a line.")
     @wraps(command)
-    def run(*, console: str | None, token: str | None, as_json: bool, **rest: Any) -> None:
-        known = click.get_current_context().find_object(dict) or {}
-        address = console or known.get("console") or DEFAULT_CONSOLE
-        # A token that is kept for one console is not shown to another one.
-        kept = known.get("token") if address == known.get("console") else None
+    def run(
+        *, config: Path | None, console: str | None, token: str | None, as_json: bool, **rest: Any
+    ) -> None:
         try:
-            client = ConsoleClient(address, token or kept)
+            client = _client(config, console, token)
             command(client, as_json=as_json, **rest)
         except WrongQuestionError as error:
             raise click.UsageError(str(error)) from None
@@ -47,6 +47,24 @@ def _console_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(str(error)) from None
 
     return run
+
+
+def _client(config: Path | None, console: str | None, token: str | None) -> ConsoleClient:
+    """Return the client; a token kept for the configured console is shown to no other one."""
+    if console is not None and (token is not None or config is None):
+        return ConsoleClient(console, token)
+    settings = configured(config).console
+    configured_console = _address(settings.listen)
+    if settings.token is not None and console in {None, configured_console}:
+        token = token or settings.token.get_secret_value()
+    return ConsoleClient(console or configured_console, token)
+
+
+def _address(listen: str) -> str:
+    """Where to reach what listens there; on all addresses means on this machine too."""
+    address = address_of(listen)
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - it is not listened on here
+    return f"http://{Address(everywhere.get(address.host, address.host), address.port)}"
 
 
 def _filters(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.cli.ledger_commands import dead_letters, tail, trace
 from gateway.cli.options import FAILED, config_option
 from gateway.cli.serve import demo_command, run_command, sandbox_command
 from gateway.cli.show import check_command, config_command, openapi_command, snippet_command
@@ -29,6 +30,9 @@ for _command in (
     sandbox_command,
     run_command,
     check_command,
+    tail,
+    trace,
+    dead_letters,
     snippet_command,
     openapi_command,
     config_command,

@@ -48,11 +48,11 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
-def configured(config: Path | None) -> Settings:
-    """Load the settings. Raises WrongConfigurationError."""
+def configured(config: Path | None, warn: Callable[[Problem], None] | None = None) -> Settings:
+    """Load the settings; `warn` is told of each warning. Raises WrongConfigurationError."""
     context = click.get_current_context(silent=True)
     outer = context.find_root().obj if context else None
     try:
-        return load(config or outer)
+        return load(config or outer, warn=warn)
     except ConfigurationError as error:
         raise WrongConfigurationError(error) from error

@@ -1,5 +1,6 @@
 """The commands that serve until a signal comes: `run`, `demo`, `sandbox`."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -12,6 +13,8 @@ from gateway.ports import BufferFailedError
 from gateway.wiring import run as process
 from gateway.wiring import sandbox
 from gateway.wiring.servers import CannotListenError
+
+_log = logging.getLogger("gateway")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -53,8 +56,8 @@ def port_option(command: Command) -> Command:
 @log_option
 def run_command(config: Path | None, log_format: LogFormat) -> None:
     """Run all roles in one process: take events in, deliver them, show what became of them."""
-    settings = configured(config)
     set_up(log_format)
+    settings = configured(config, warn=lambda problem: _log.warning("%s", problem))
     _serve(lambda: process.run(settings))
 
 

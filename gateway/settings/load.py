@@ -1,7 +1,7 @@
 """From sources to settings: read, validate, check, and tell every problem at once."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,21 @@ def examine(path: Path | None, environment: Mapping[str, str] | None = None) -> 
     return Examined(None if failed else settings, problems, raw.file)
 
 
-def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings. Raises ConfigurationError with every problem there is."""
+def load(
+    path: Path | None,
+    environment: Mapping[str, str] | None = None,
+    warn: Callable[[Problem], None] | None = None,
+) -> Settings:
+    """Return the settings; `warn` is told of each warning.
+
+    Raises ConfigurationError with every problem there is.
+    """
     examined = examine(path, environment)
     if examined.settings is None:
         raise ConfigurationError(examined.errors)
+    if warn is not None:
+        for problem in examined.warnings:
+            warn(problem)
     return examined.settings
 
 

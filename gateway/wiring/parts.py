@@ -51,7 +51,8 @@ def build(settings: Settings) -> Parts:
     clock = SystemClock()
     names = tuple(settings.destinations)
     buffer = SqliteBuffer(settings.buffer, clock, names, settings.dedup)
-    client = AiohttpClient()
+    # One short of a connection, a request would wait and then seem to be unreachable.
+    client = AiohttpClient(sum(each.concurrency for each in settings.destinations.values()) or 1)
     destinations = {
         name: build_destination(each, client, clock) for name, each in settings.destinations.items()
     }

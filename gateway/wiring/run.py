@@ -64,11 +64,10 @@ class Process:
         self._admin_settings = settings.admin
         self._public = Server(
             "events",
-            PublicRunner(
-                parts.public, access_log=None, shutdown_timeout=settings.admin.stop_seconds / 2
-            ),
+            PublicRunner(parts.public, access_log=None, shutdown_timeout=_SIDE_SECONDS),
             "http.listen",
             sockets.public if sockets else settings.http.listen,
+            grace_seconds=settings.admin.stop_seconds / 2,
         )
         self._admin = side_server(
             "admin",

@@ -37,10 +37,6 @@ class Stop:
         """Wait for it."""
         await self._asked.wait()
 
-    def is_asked(self) -> bool:
-        """Whether it has been asked for."""
-        return self._asked.is_set()
-
     def _came(self, which: signal.Signals) -> None:
         if self._asked.is_set():
             _log.warning("a second signal (%s): leaving at once", which.name)

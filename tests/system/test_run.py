@@ -21,6 +21,7 @@ from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model.instant import format_ms
 from gateway.model.window import DedupSettings
 from gateway.ports import Log
+from tests.gateways import free_port
 
 pytestmark = pytest.mark.system
 
@@ -124,6 +125,19 @@ async def get(url: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
+async def until_refused(url: str) -> None:
+    """Wait until nothing listens any more."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(host, int(port))
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.02)
+
+
 async def delivered(folder: Path, *ids: str) -> list[str]:
     """Wait until the file destination holds events; return the ids of all, in order."""
     async with asyncio.timeout(20):
@@ -199,6 +213,7 @@ async def test_a_request_in_flight_at_the_end_is_answered(
         assert (await get(f"{events}/openapi.json"))[0] == 200
         gateway.process.send_signal(signal.SIGTERM)
         await gateway.said("SIGTERM")
+        await until_refused(events)
         go_on.set()
         assert await posting == 204
         assert await gateway.ended() == 0
@@ -305,6 +320,26 @@ async def test_a_second_gateway_waits_for_the_log_and_takes_over(
             assert await second.stop() == 0
 
 
+async def test_a_second_gateway_on_the_same_ports_takes_them_over_with_the_log(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    text = SITE
+    for _ in range(3):
+        text = text.replace("127.0.0.1:0", f"127.0.0.1:{free_port()}", 1)
+    async with running(tmp_path, text, environment) as first:
+        events = await first.url("events")
+        await first.said("delivering")
+        async with running(tmp_path, text, environment) as second:
+            await second.said("admin port is taken")
+            await second.said("waiting")
+            assert await first.stop() == 0
+            assert await second.url("events") == events
+            await second.said("delivering")
+            assert (await get(f"{await second.url('admin')}/readyz"))[0] == 200
+            assert await post(events, body("e1")) == 204
+            assert await second.stop() == 0
+
+
 async def test_one_that_waits_for_the_log_can_be_ended(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -339,4 +374,14 @@ async def test_no_request_writes_a_log_line(tmp_path: Path, environment: dict[st
         assert (await get(f"{events}/nothing-here"))[0] == 404
         await delivered(tmp_path, "e1")
         assert len(gateway.lines) == before
+        assert await gateway.stop() == 0
+
+
+async def test_a_warning_is_logged_at_the_start(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    text = SITE.replace('origins = ["https://shop.example"]\n', "")
+    async with running(tmp_path, text, environment) as gateway:
+        await gateway.said(r"warning: sites\.shop\.origins \(gateway\.toml:\d+\): is empty")
+        await gateway.said("delivering")
         assert await gateway.stop() == 0

@@ -114,6 +114,14 @@ def test_snippet_of_a_site_that_is_not_there_is_wrong_usage(
     assert words in result.stderr
 
 
+def test_commands_of_the_console_find_it_in_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('[console]\nlisten = "0.0.0.0:1"\ntoken = "0123456789abcdef"\n')
+    result = run("trace", "e1", "--config", path)
+    assert result.exit_code == 1
+    assert "127.0.0.1:1" in result.stderr
+
+
 def test_version(environment: dict[str, str]) -> None:
     done = shell("--version", environment=environment)
     assert (done.returncode, done.stdout) == (0, f"gateway {__version__}\n")
@@ -150,7 +158,8 @@ def test_a_wrong_configuration_does_not_start(broken: Path, environment: dict[st
 def test_without_a_command_the_commands_are_listed(environment: dict[str, str]) -> None:
     done = shell(environment=environment)
     text = done.stdout + done.stderr
-    assert all(f"  {name} " in text for name in ("run", "demo", "check", "snippet", "sandbox"))
+    names = ("run", "demo", "check", "snippet", "sandbox", "tail", "trace", "dead-letters")
+    assert all(f"  {name} " in text for name in names)
     assert "Traceback" not in text
 
 

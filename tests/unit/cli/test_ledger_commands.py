@@ -191,10 +191,14 @@ def test_the_token_is_shown_to_its_own_console_only(tmp_path: Path) -> None:
         args = ["u-1", "--console", url]
         assert "wants its token" in CliRunner().invoke(trace, args).stderr
         assert CliRunner().invoke(trace, [*args, "--token", TOKEN]).exit_code == 0
-        kept = {"console": url, "token": TOKEN}
-        assert CliRunner().invoke(trace, ["u-1"], obj=kept).exit_code == 0
-        other = {"console": "http://127.0.0.1:1", "token": TOKEN}
-        assert "wants its token" in CliRunner().invoke(trace, args, obj=other).stderr
+        own, other = tmp_path / "own.toml", tmp_path / "other.toml"
+        listen = url.removeprefix("http://")
+        own.write_text(f'[console]\nlisten = "{listen}"\ntoken = "{TOKEN}"\n')
+        other.write_text(f'[console]\ntoken = "{TOKEN}"\n')
+        assert CliRunner().invoke(trace, ["u-1", "--config", str(own)]).exit_code == 0
+        assert CliRunner().invoke(trace, [*args, "--config", str(own)]).exit_code == 0
+        result = CliRunner().invoke(trace, [*args, "--config", str(other)])
+        assert "wants its token" in result.stderr
     finally:
         console.end()
 

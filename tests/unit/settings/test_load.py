@@ -218,12 +218,16 @@ base_url = "https://user:{SECRET}@host.example/?q"
 api_key = "{SECRET}\\u0007"
 apikey = "{SECRET}"
 eclub_key = "{SECRET}"
+[destinations.dub]
+kind = "dub"
+api_key = 987654321987
 """,
-        {"GATEWAY_DESTINATIONS__DUB__API_KEY": SECRET},
+        {"GATEWAY_DESTINATIONS__OTHER__API_KEY": SECRET},
     )
-    assert len(found.errors) >= 6
+    assert len(found.errors) >= 7
     text = "\n".join(map(repr, found.problems)) + str(ConfigurationError(found.errors))
     assert SECRET[:5] not in text
+    assert "9876" not in text
 
 
 def test_valid_secrets_are_not_shown_by_the_settings(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientError, ClientSession, web
 
 from gateway.settings.load import load
 from gateway.wiring.parts import build, build_deliver
-from gateway.wiring.run import keep_running
+from gateway.wiring.run import keep_running, side_server
 from gateway.wiring.sandbox import PortPlan, demo_settings
-from gateway.wiring.servers import CannotListenError, address, bind
+from gateway.wiring.servers import CannotListenError, Server, address, bind, url
 from gateway.wiring.stop import end_all
 
 
@@ -27,6 +28,63 @@ def test_a_taken_port_is_told_with_its_setting() -> None:
 def test_an_address_that_is_not_this_machines_is_told(listen: str) -> None:
     with pytest.raises(CannotListenError, match=f"cannot listen on {listen}"):
         bind(listen, "http.listen")
+
+
+async def test_a_port_that_another_took_since_is_told_and_all_is_closed() -> None:
+    with bind("127.0.0.1:0", "http.listen") as taken:
+        listen = str(address(taken))
+        server = side_server("events", web.Application(), "http.listen", listen)
+        server.take()
+        taken.listen()
+        with pytest.raises(CannotListenError, match="is taken"):
+            await server.start()
+        assert not server.is_serving
+
+
+async def test_a_stopped_server_waits_for_a_request_in_flight_only_so_long() -> None:
+    begun, never = asyncio.Event(), asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        begun.set()
+        await never.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/", hang)
+    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    server = Server("events", runner, "http.listen", "127.0.0.1:0", grace_seconds=0.05)
+    await server.start()
+    async with ClientSession() as session:
+        getting = asyncio.create_task(session.get(url(server.take())))
+        await begun.wait()
+        async with asyncio.timeout(5):
+            await server.stop()
+        with pytest.raises(ClientError):
+            await getting
+
+
+async def test_a_connection_is_closed_after_its_next_answer_once_the_end_has_begun() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        begun.set()
+        await go_on.wait()
+        return web.Response(text="done")
+
+    app = web.Application()
+    app.router.add_get("/", slow)
+    server = Server("events", web.AppRunner(app), "http.listen", "127.0.0.1:0", grace_seconds=5)
+    await server.start()
+    async with ClientSession() as session:
+        getting = asyncio.create_task(session.get(url(server.take())))
+        await begun.wait()
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        go_on.set()
+        async with await getting as answer:
+            assert await answer.text() == "done"
+            assert answer.headers["Connection"] == "close"
+        await stopping
 
 
 def test_a_free_port_is_found() -> None:
