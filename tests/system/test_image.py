@@ -149,7 +149,11 @@ class Container:
             *(f"--volume={self.name}:/var/lib/gateway", self.image.name),
         )
         assert status == 0, said
-        await eventually(self._is_ready, 30, f"{self.name} is ready")
+        try:
+            await eventually(self._is_ready, 30, f"{self.name} is ready")
+        except AssertionError as error:
+            _, log = await self.podman("logs", self.name)
+            raise AssertionError(f"{error}; its log:\n{log}") from None
 
     async def stop(self) -> tuple[int, str]:
         """SIGTERM, and SIGKILL after half a minute; return the exit status and what it logged."""
