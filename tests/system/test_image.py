@@ -7,6 +7,7 @@ out of Debian's packages: it stands in for the one that the Dockerfile names.
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -120,6 +121,8 @@ class Container:
             drain_seconds = 0
             [console]
             listen = "127.0.0.1:{free_port()}"
+            [buffer]
+            path = "buffer.db"
             [sites.shop]
             server_keys = ["sk_shop_0123456789abcdef"]
             destinations = ["archive"]
@@ -178,6 +181,16 @@ class Container:
         ):
             return [each["outcome"] for each in (await answer.json())["results"]]
 
+    async def until_delivered(self, event: str) -> None:
+        """Wait until the log says so, asked as operators do."""
+        trace = ("gateway", "trace", event, "--config", "/etc/gateway/gateway.toml")
+
+        async def told() -> bool:
+            status, said = await self.inside(*trace)
+            return status == 0 and "delivered" in said
+
+        await eventually(told, 20, f"{event} is delivered")
+
     async def delivered(self) -> list[str]:
         """Return the ids in the files of the destination."""
         _, text = await self.inside("sh", "-c", "cat events/*")
@@ -209,24 +222,34 @@ async def test_it_takes_events_ends_on_sigterm_and_goes_on_where_it_was_on_the_s
 ) -> None:
     await container.start()
     assert await container.post("page-1") == ["accepted"]
-
-    async def first() -> bool:
-        return await container.delivered() == ["page-1"]
-
-    await eventually(first, 20, "the first event is in the archive")
+    await container.until_delivered("page-1")
     status, log = await container.stop()
     assert status == 0, log
     assert "stopped; every position is kept" in log
 
     await container.start()
     assert (await container.post("page-1", "page-2"))[1] == "accepted"
-
-    async def second() -> bool:
-        return "page-2" in await container.delivered()
-
-    await eventually(second, 20, "the second event is in the archive")
+    await container.until_delivered("page-2")
     assert await container.delivered() == ["page-1", "page-2"]
     assert (await container.stop())[0] == 0
+
+
+async def test_the_log_can_be_copied_as_the_readme_says_while_it_is_in_use(
+    container: Container,
+) -> None:
+    readme = (ROOT / "k8s" / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"/opt/gateway/bin/python -c '(.*)'$", readme, re.MULTILINE)
+    await container.start()
+    assert await container.post("page-1") == ["accepted"]
+    await container.until_delivered("page-1")
+    assert await container.inside("/opt/gateway/bin/python", "-c", code) == (0, "")
+    swap = "rm buffer* && mv copy.db buffer.db"
+    assert await container.inside("sh", "-c", swap) == (0, "")
+    await container.stop()
+    await container.start()
+    await container.post("page-1", "page-2")
+    await container.until_delivered("page-2")
+    assert await container.delivered() == ["page-1", "page-2"]  # it knew of the first one
 
 
 async def test_it_runs_without_privilege_and_writes_to_its_volume_alone(

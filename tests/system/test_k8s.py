@@ -5,8 +5,10 @@ pod, ports and volumes that do not exist, quantities, names, and whether limits 
 """
 
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +103,9 @@ def embedded(needs: Needs) -> Overlay:
     return render("embedded", needs("kubectl"))
 
 
-def render(name: str, kubectl: str) -> Overlay:
+def render(name: str, kubectl: str, folder: Path = K8S) -> Overlay:
     ran = subprocess.run(
-        (kubectl, "kustomize", str(K8S / "overlays" / name)),
+        (kubectl, "kustomize", str(folder / "overlays" / name)),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
@@ -156,16 +158,58 @@ def size(quantity: object) -> float:
     return int(number) / 1000 if unit == "m" else int(number) * UNITS[unit]
 
 
-def test_the_schemas_of_kubernetes_have_nothing_against_it(
-    overlay: Overlay, tmp_path: Path
-) -> None:
-    file = tmp_path / "rendered.yaml"
-    file.write_text(overlay.text, "utf-8")
+def validated(text: str, folder: Path) -> int:
+    """Return how many resources the schemas of Kubernetes know and have nothing against."""
+    file = folder / "validated.yaml"
+    file.write_text(text, "utf-8")
     validate = (sys.executable, "-m", "kubernetes_validate", "--strict", "-k", "1.37", str(file))
     ran = subprocess.run(validate, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    passed = (ran.stdout + ran.stderr).count(" passed for resource ")
-    assert passed == len(overlay.resources)  # an unknown kind would only be warned about
+    return (ran.stdout + ran.stderr).count(" passed for resource ")
+
+
+def test_the_schemas_of_kubernetes_have_nothing_against_it(
+    overlay: Overlay, tmp_path: Path
+) -> None:
+    assert validated(overlay.text, tmp_path) == len(overlay.resources)
+
+
+def examples() -> dict[str, str]:
+    """Return the documents shown in the README, by kind."""
+    text = (K8S / "README.md").read_text("utf-8")
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    documents = [textwrap.dedent(each) for each in blocks]
+    return {yaml.safe_load(each)["kind"]: each for each in documents}
+
+
+@pytest.mark.parametrize("below", OVERLAYS)
+def test_the_overlay_shown_in_the_readme_renders_with_its_own_image_and_configuration(
+    below: str, tmp_path: Path, needs: Needs
+) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    folder = tmp_path / "k8s" / "overlays" / "shop"
+    folder.mkdir()
+    shown = examples()["Kustomization"].replace("../embedded", f"../{below}")
+    (folder / "kustomization.yaml").write_text(shown, "utf-8")
+    (folder / "gateway.toml").write_text("[sites.mine]\n", "utf-8")
+    shop = render("shop", needs("kubectl"), tmp_path / "k8s")
+    assert validated(shop.text, tmp_path) == len(shop.resources)
+    images = {each.container["image"] for each in shop.workloads}
+    assert images == {f"registry.example/gateway:{__version__}"}
+    assert "[sites.mine]\n" in [each.get("gateway.toml") for each in shop.config_maps.values()]
+    assert {each["metadata"]["namespace"] for each in shop.resources} == {"shop"}
+
+
+def test_the_ingress_shown_in_the_readme_leads_to_the_service(
+    overlay: Overlay, tmp_path: Path
+) -> None:
+    assert validated(examples()["Ingress"], tmp_path) == 1
+    (rule,) = yaml.safe_load(examples()["Ingress"])["spec"]["rules"]
+    (service,) = overlay.of("Service")
+    for path in rule["http"]["paths"]:
+        asked = path["backend"]["service"]
+        assert asked["name"] == service["metadata"]["name"]
+        assert [asked["port"]["name"]] == [each["name"] for each in service["spec"]["ports"]]
 
 
 def selectors(overlay: Overlay) -> Iterator[tuple[str, dict[str, str]]]:
