@@ -10,8 +10,10 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.http.public import PublicRunner
 from gateway.model.retry import backoff_seconds
+from gateway.ports import BufferUnavailableError
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import Parts, build, build_deliver
 from gateway.wiring.servers import CannotListenError, Server
@@ -20,6 +22,8 @@ from gateway.wiring.stop import Stop, end_all, leave
 _log = logging.getLogger("gateway")
 
 LONGEST_RESTART_SECONDS = 60.0
+LONGEST_OPENING_SECONDS = 10.0
+"""Between two tries to reach Kafka at the start."""
 _SIDE_SECONDS = 1.0
 """How long requests to the admin and console ports may take to end."""
 
@@ -113,7 +117,7 @@ class Process:
 
     async def _opened(self, stop: Stop) -> bool:
         """Open the buffer; False when the end was asked for while it waited for its lock."""
-        opening = asyncio.create_task(self._parts.buffer.start())
+        opening = asyncio.create_task(self._open())
         asked = asyncio.create_task(stop.asked())
         await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -123,6 +127,19 @@ class Process:
         opening.cancel()
         await asyncio.wait({opening})
         return False
+
+    async def _open(self) -> None:
+        """Open the buffer. Kafka may come later than we do: try until it is there."""
+        failures = 0
+        while True:
+            try:
+                return await self._parts.buffer.start()
+            except BufferUnavailableError as error:
+                if not isinstance(self._parts.settings.buffer, KafkaSettings):
+                    raise
+                _log.warning("%s; trying again", error)
+            failures += 1
+            await asyncio.sleep(min(LONGEST_OPENING_SECONDS, backoff_seconds(failures, 1.0)))
 
     async def _begin(self) -> None:
         """Serve and deliver. The ports are all taken before the first one answers."""

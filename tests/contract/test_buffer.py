@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
 from gateway.adapters.memory import MemoryBuffer
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.model.window import DedupSettings
@@ -19,6 +21,8 @@ from gateway.ports import (
     Position,
     RecordsGoneError,
 )
+from tests.brokers import TEST_SECONDS as BROKER_TEST_SECONDS
+from tests.brokers import Broker
 
 HOOK = "hook"
 DEADLINE_SECONDS = 10
@@ -52,21 +56,38 @@ class Place:
 
 
 @contextmanager
-def memory(_: Path) -> Iterator[Place]:
+def memory(_: pytest.FixtureRequest) -> Iterator[Place]:
     buffer = MemoryBuffer(SteppingClock(), partitions=3)
     yield Place(lambda: buffer)
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Place]:
+def sqlite(request: pytest.FixtureRequest) -> Iterator[Place]:
+    folder: Path = request.getfixturevalue("tmp_path")
     settings = SqliteSettings(path=folder / "buffer.db")
     clock = SteppingClock()
     yield Place(lambda: SqliteBuffer(settings, clock, [HOOK], DedupSettings()))
 
 
-@pytest.fixture(params=[memory, sqlite])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with request.param(tmp_path) as found:
+@contextmanager
+def kafka(request: pytest.FixtureRequest) -> Iterator[Place]:
+    broker: Broker = request.getfixturevalue("broker")
+    settings = KafkaSettings(
+        kind="kafka",
+        servers=(broker.server,),
+        topic_prefix=f"{uuid4()}.",
+        partitions=3,
+        single_node=True,
+    )
+    yield Place(lambda: KafkaBuffer(settings, keep_seconds=3600, hand_over_seconds=5))
+
+
+ON_A_BROKER = pytest.mark.timeout(BROKER_TEST_SECONDS)
+
+
+@pytest.fixture(params=[memory, sqlite, pytest.param(kafka, marks=ON_A_BROKER)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with request.param(request) as found:
         yield found
 
 
