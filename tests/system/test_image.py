@@ -252,6 +252,22 @@ async def test_the_log_can_be_copied_as_the_readme_says_while_it_is_in_use(
     assert await container.delivered() == ["page-1", "page-2"]  # it knew of the first one
 
 
+async def test_it_checks_the_manifests_configuration_with_the_secrets_in_variables(
+    container: Container,
+) -> None:
+    k8s, inside = ROOT / "k8s", "/etc/gateway/gateway.toml"
+    status, said = await container.podman(
+        *("run", "--rm", "--pull=never", "--network=host"),
+        *("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"),
+        *("--env-file", f"{k8s}/secrets.example.env"),
+        *("--volume", f"{k8s}/base/gateway.toml:{inside}:ro"),
+        *(container.image.name, "check", "--config", inside),
+    )
+    assert status == 0, said
+    assert "site shop: 1 browser and 1 server key(s)" in said
+    assert "warning" not in said
+
+
 async def test_it_runs_without_privilege_and_writes_to_its_volume_alone(
     container: Container,
 ) -> None:
