@@ -18,10 +18,12 @@ import pytest
 import yaml
 
 from gateway import __version__
+from gateway.cli.main import gateway
 from gateway.http.listen import address_of
 from gateway.settings.checks import WINDOW_KEY_BYTES
 from gateway.settings.load import Examined, examine
 from gateway.settings.sections import Settings
+from gateway.wiring.parts import index_path
 
 pytestmark = pytest.mark.system
 
@@ -30,6 +32,8 @@ OVERLAYS = ("embedded", "kafka")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 QUANTITY = re.compile(r"(\d+)(m|Ki|Mi|Gi)?")
 UNITS = {"": 1, None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+WORKING_FOLDER = Path("/var/lib/gateway")
+"""The image's, in which paths begin that are not absolute."""
 SIDE_BYTES = 200 << 20
 """What a process takes besides its windows, with room for traffic."""
 
@@ -59,6 +63,10 @@ class Workload:
     def container(self) -> Resource:
         (only,) = self.pod["containers"]
         return dict(only)
+
+    @property
+    def role(self) -> str:
+        return str(self.container["args"][0])
 
     @property
     def ports(self) -> dict[str, int]:
@@ -96,11 +104,6 @@ class Overlay:
 @pytest.fixture(scope="module", params=OVERLAYS)
 def overlay(request: pytest.FixtureRequest, needs: Needs) -> Overlay:
     return render(request.param, needs("kubectl"))
-
-
-@pytest.fixture(scope="module")
-def embedded(needs: Needs) -> Overlay:
-    return render("embedded", needs("kubectl"))
 
 
 def render(name: str, kubectl: str, folder: Path = K8S) -> Overlay:
@@ -144,11 +147,13 @@ def mounted(overlay: Overlay, workload: Workload, folder: Path, kept: dict[str, 
 
 
 @pytest.fixture
-def settings(embedded: Overlay, tmp_path: Path) -> Settings:
-    examined = mounted(embedded, embedded.workloads[0], tmp_path, secrets())
-    assert not examined.problems
-    assert examined.settings is not None
-    return examined.settings
+def settings(overlay: Overlay, tmp_path: Path) -> Settings:
+    """What all pods of an overlay load; they are told nothing that they should mend."""
+    loaded = [mounted(overlay, each, tmp_path / each.role, secrets()) for each in overlay.workloads]
+    assert not [problem for each in loaded for problem in each.problems]
+    assert len({repr(each.settings) for each in loaded}) == 1
+    assert loaded[0].settings is not None
+    return loaded[0].settings
 
 
 def size(quantity: object) -> float:
@@ -295,25 +300,31 @@ def test_the_image_is_the_one_of_this_version(overlay: Overlay) -> None:
     assert {each.container["image"] for each in overlay.workloads} == {f"gateway:{__version__}"}
 
 
-def test_the_gateway_loads_the_mounted_configuration_on_the_ports_that_the_pod_opens(
-    embedded: Overlay, settings: Settings
+def test_the_gateway_loads_the_mounted_configuration_on_the_ports_that_the_pods_open(
+    overlay: Overlay, settings: Settings
 ) -> None:
-    (workload,) = embedded.workloads
-    assert workload.container["args"][0] == "run"
-    assert workload.ports == {
-        "events": address_of(settings.http.listen).port,
-        "admin": address_of(settings.admin.listen).port,
-    }
+    events = {"events": address_of(settings.http.listen).port}
+    admin = {"admin": address_of(settings.admin.listen).port}
+    for each in overlay.workloads:
+        assert each.ports == {**admin, **(events if each.role in {"run", "ingest"} else {})}
     assert address_of(settings.console.listen).is_loopback
-    assert settings.buffer.kind == "sqlite"
+
+
+def test_the_roles_are_commands_and_fit_the_buffer(overlay: Overlay, settings: Settings) -> None:
+    roles = {each.role for each in overlay.workloads}
+    assert (settings.buffer.kind, roles) == {
+        "embedded": ("sqlite", {"run"}),
+        "kafka": ("kafka", {"ingest", "deliver", "console"}),
+    }[overlay.name]
+    assert roles <= gateway.commands.keys()
 
 
 @pytest.mark.parametrize("missing", secrets())
 def test_the_gateway_misses_each_secret_that_the_example_names(
-    embedded: Overlay, tmp_path: Path, settings: Settings, missing: str
+    overlay: Overlay, tmp_path: Path, settings: Settings, missing: str
 ) -> None:
     kept = {name: value for name, value in secrets().items() if name != missing}
-    without = mounted(embedded, embedded.workloads[0], tmp_path / "without", kept)
+    without = mounted(overlay, overlay.workloads[0], tmp_path / "without", kept)
     assert without.settings != settings
 
 
@@ -325,19 +336,50 @@ def test_a_pod_that_ends_has_the_time_that_the_gateway_takes(
         assert each.pod["terminationGracePeriodSeconds"] >= needed + 5
 
 
-def test_the_embedded_log_fits_its_volume_and_the_windows_fit_the_memory(
-    embedded: Overlay, settings: Settings
+def test_the_windows_and_the_requests_at_once_fit_the_memory(
+    overlay: Overlay, settings: Settings
 ) -> None:
-    (workload,) = embedded.workloads
+    window = settings.dedup.window_records * WINDOW_KEY_BYTES
+    of_ingest = window + settings.http.max_in_flight * (2 << 20)
+    of_deliver = window * len(settings.destinations)
+    needed = {
+        "run": of_ingest + of_deliver,
+        "ingest": of_ingest,
+        "deliver": of_deliver,
+        "console": 0,
+    }
+    for each in overlay.workloads:
+        limit = size(each.container["resources"]["limits"]["memory"])
+        assert limit >= needed[each.role] + SIDE_BYTES, each.role
+
+
+def test_there_are_as_many_pods_as_have_work(overlay: Overlay, settings: Settings) -> None:
+    partitions = settings.buffer.partitions if settings.buffer.kind == "kafka" else 1
+    replicas = {each.role: each.resource["spec"]["replicas"] for each in overlay.workloads}
+    assert replicas.get("deliver", 1) <= partitions
+    assert replicas.get("console", 1) == replicas.get("run", 1) == 1
+
+
+@pytest.mark.parametrize("overlay", ["embedded"], indirect=True)
+def test_the_embedded_log_fits_its_volume(overlay: Overlay, settings: Settings) -> None:
+    (workload,) = overlay.workloads
     (mount,) = [
         each for each in workload.container["volumeMounts"] if each["name"] in workload.claims
     ]
+    assert settings.buffer.kind == "sqlite"
     assert settings.buffer.path.is_relative_to(mount["mountPath"])
     storage = size(workload.claims[mount["name"]]["resources"]["requests"]["storage"])
     assert storage >= settings.buffer.max_bytes * 1.25 + settings.console.index_bytes
-    windows = len(settings.destinations) + 1
-    memory = settings.dedup.window_records * WINDOW_KEY_BYTES * windows
-    in_flight = settings.http.max_in_flight * (2 << 20)
-    limit = size(workload.container["resources"]["limits"]["memory"])
-    assert limit >= memory + in_flight + SIDE_BYTES
-    assert workload.resource["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("overlay", ["kafka"], indirect=True)
+def test_the_console_keeps_its_index_on_a_volume_with_room_for_it(
+    overlay: Overlay, settings: Settings
+) -> None:
+    (console,) = [each for each in overlay.workloads if each.role == "console"]
+    places = {each["mountPath"]: each["name"] for each in console.container["volumeMounts"]}
+    volumes = {each["name"]: each for each in console.pod["volumes"]}
+    index = WORKING_FOLDER / index_path(settings)
+    (name,) = [places[place] for place in places if index.is_relative_to(place)]
+    room = size(volumes[name]["emptyDir"]["sizeLimit"])
+    assert room >= settings.console.index_bytes * 1.5
