@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -191,6 +192,11 @@ def fetched(needs: Needs) -> Path:
 
 async def answers(server: str) -> bool:
     """Whether a Metadata answer lists a broker."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False  # without the library's line about it
     client = AIOKafkaClient(bootstrap_servers=server, request_timeout_ms=2000)
     try:
         await client.bootstrap()
