@@ -49,8 +49,11 @@ class Parts:
     console: web.Application
 
 
-def build(settings: Settings) -> Parts:
-    """Build all roles. Raises FileNotFoundError when the installation lacks its files."""
+def build(settings: Settings, destination: str | None = None) -> Parts:
+    """Build all roles; `destination`: deliver to this one only.
+
+    Raises FileNotFoundError when the installation lacks its files.
+    """
     clock = SystemClock()
     buffer = build_buffer(settings, clock)
     # One short of a connection, a request would wait and then seem to be unreachable.
@@ -71,7 +74,9 @@ def build(settings: Settings) -> Parts:
         client=client,
         ingest=ingest,
         ledger=ledger,
-        destinations=destinations,
+        destinations=destinations
+        if destination is None
+        else {destination: destinations[destination]},
         readiness=readiness,
         public=create_public(ingest, settings.http, clock, static / "dist"),
         admin=create_admin(readiness),
