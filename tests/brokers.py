@@ -7,10 +7,12 @@ import asyncio
 import fcntl
 import shutil
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,10 +38,10 @@ PROPERTIES = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SECURE://127.0.0.1:{secure}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:{protocol}
 log.dirs={data}
 # The defaults of these never come up on one broker.
 offsets.topic.replication.factor=1
@@ -65,11 +67,22 @@ log.retention.check.interval.ms=1000
 Needs = Callable[[str], str]
 
 
+@dataclass
+class Security:
+    """How a broker's second listener is guarded."""
+
+    protocol: str = "PLAINTEXT"
+    lines: Mapping[str, str] = field(default_factory=dict)
+    """Of server.properties, for that listener alone."""
+    scram: Sequence[str] = ()
+    """Users, as the tool that formats takes them."""
+
+
 class Broker:
     """One broker on a folder; stopped or killed and started again, it goes on where it was."""
 
-    def __init__(self, folder: Path, needs: Needs, more: Mapping[str, str] | None = None) -> None:
-        """`more` are further lines of server.properties. Skips the test without Java or Maven."""
+    def __init__(self, folder: Path, needs: Needs, security: Security | None = None) -> None:
+        """Skip the test without Java or Maven."""
         self._java = needs("java")
         self._jars = f"{fetched(needs)}/*"
         self._folder = folder
@@ -77,15 +90,19 @@ class Broker:
         self._properties = folder / "server.properties"
         self._log = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._security = security or Security()
         self.port = free_port()
-        lines = dict(more or {})
-        listener = lines.pop("listener", None)
+        self.secure_port = free_port()
         text = PROPERTIES.format(
             port=self.port,
+            secure=self.secure_port,
             controller=free_port(),
             data=self._data,
-            protocols=f",{listener}" if listener else "",
-            more="\n".join(f"{name}={value}" for name, value in lines.items()),
+            protocol=self._security.protocol,
+            more="\n".join(
+                f"listener.name.secure.{name}={value}"
+                for name, value in self._security.lines.items()
+            ),
         )
         folder.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(text)
@@ -143,7 +160,9 @@ class Broker:
         tool = [self._java, "-cp", self._jars, "kafka.tools.StorageTool"]
         new = subprocess.run([*tool, "random-uuid"], check=True, capture_output=True, text=True)
         cluster = new.stdout.split()[-1]
-        options = ("--config", self._properties, "--cluster-id", cluster, "--standalone")
+        options = ["--config", str(self._properties), "--cluster-id", cluster, "--standalone"]
+        for user in self._security.scram:
+            options += ["--add-scram", user]
         done = subprocess.run([*tool, "format", *options], check=False, capture_output=True)
         if done.returncode:
             pytest.fail(f"the broker's folder could not be made:\n{done.stderr.decode()}")
@@ -191,6 +210,11 @@ def fetched(needs: Needs) -> Path:
 
 async def answers(server: str) -> bool:
     """Whether a Metadata answer lists a broker."""
+    host, _, port = server.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False  # without the library's line about it
     client = AIOKafkaClient(bootstrap_servers=server, request_timeout_ms=2000)
     try:
         await client.bootstrap()

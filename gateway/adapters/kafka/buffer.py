@@ -61,8 +61,7 @@ class KafkaBuffer:
         except BufferUnavailableError as error:
             why = self._library_log.last or str(error)
             raise BufferUnavailableError(
-                f"{self._connect.where} cannot be used: {why}; is it running, and are"
-                " buffer.servers, tls and sasl_… right?"
+                f"{self._connect.where} cannot be used: {why}; see that it runs, and buffer.servers"
             ) from error
         self._requests = Requests(self._connect)
         self._producers = Producers(self._connect)

@@ -59,7 +59,9 @@ class Producers:
                 if not batch.record_count():  # all that waited was cancelled
                     return 0
                 sent = await producer.send_batch(batch, topic, partition=partition)
-                first = int((await sent).offset)
+                sent.add_done_callback(_looked_at)
+                await asyncio.wait({sent})
+                first = int(sent.result().offset)
         except BufferUnavailableError:
             self._retire(producer)
             raise
@@ -88,6 +90,12 @@ class Producers:
         task = asyncio.create_task(_close(producer, self._connect.settings.publish_seconds))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
+
+
+def _looked_at(sent: asyncio.Future[Any]) -> None:
+    """Take note of an error that may come when nobody waits for it any more."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 async def _close(producer: AIOKafkaProducer, seconds: float) -> None:

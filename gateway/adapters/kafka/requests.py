@@ -220,13 +220,14 @@ class Requests:
         try:
             async with bounded(self._connect.settings.answer_seconds, self._connect.where):
                 while True:
-                    client = await self._connected()
+                    client = None
                     try:
+                        client = await self._connected()
                         return await ask(client)
                     except KafkaError as error:
                         if not error.retriable:
                             raise
-                        if error.invalid_metadata:
+                        if client is not None and error.invalid_metadata:
                             client.force_metadata_update()
                     await asyncio.sleep(AGAIN_SECONDS)
         except BufferUnavailableError as error:
