@@ -88,6 +88,12 @@ class Gateway:
     def path(self) -> Path:
         return self.folder / "gateway.toml"
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it, and wait until it is ready."""
         self.path.write_text(
