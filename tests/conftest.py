@@ -1,7 +1,7 @@
 """What every test gets without asking, and what it may ask for.
 
-Without asking: 30 seconds (`system` tests: 180), no blocking call in the event loop, and no error
-logged that the test did not declare with `@pytest.mark.logs_errors("pattern", …)`.
+Without asking: 30 seconds (`system` tests: 180, on a broker: 120), no blocking call in the event
+loop, and no error logged that the test did not declare with `@pytest.mark.logs_errors("…")`.
 """
 
 import logging
@@ -14,16 +14,23 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 
+from tests.brokers import TEST_SECONDS as BROKER_TEST_SECONDS
+from tests.brokers import Broker
+
 ROOT = Path(__file__).parent.parent
 SYSTEM_TEST_SECONDS = 180
 LOGGERS = ("gateway", "asyncio")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give system tests more time, unless they say how much they need."""
+    """Give system tests, and those on a broker, more time, unless they say how much they need."""
     for item in items:
-        if item.get_closest_marker("system") and not item.get_closest_marker("timeout"):
+        if item.get_closest_marker("timeout"):
+            continue
+        if item.get_closest_marker("system"):
             item.add_marker(pytest.mark.timeout(SYSTEM_TEST_SECONDS))
+        elif "broker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BROKER_TEST_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +58,17 @@ def needs() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def broker(
+    needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """Return the session's Kafka broker. Who stops or freezes it leaves it as it was."""
+    broker = Broker(tmp_path_factory.mktemp("kafka"), needs)
+    broker.start()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture(scope="session")

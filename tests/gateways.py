@@ -1,20 +1,27 @@
 """A real `gateway run` process beside sandbox destinations, for system tests."""
 
 import asyncio
+import json
+import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from aiohttp import ClientError, ClientSession, web
 
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.sandbox.dub import create_dub
 from gateway.sandbox.dub_workspace import DubSandbox
 from gateway.sandbox.voyado import VoyadoSandbox, create_voyado
 
+BufferSettings = SqliteSettings | KafkaSettings
 ROOT = Path(__file__).parent.parent
 ORIGIN = "http://shop.test"
 
@@ -70,19 +77,30 @@ async def sandboxes() -> AsyncIterator[Sandboxes]:
 
 @dataclass
 class Gateway:
-    """A gateway process on a folder; killed and started again it goes on where it was."""
+    """A gateway on a folder; killed and started again it goes on where it was.
+
+    It is one process for each of `commands`; with Kafka these may be the roles, some twice.
+    """
 
     folder: Path
     config: str
+    commands: tuple[str, ...] = ("run",)
     public: int = field(default_factory=free_port)
-    admin: int = field(default_factory=free_port)
     console: int = field(default_factory=free_port)
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     kills: int = 0
-    _process: asyncio.subprocess.Process | None = None
+    _admins: dict[int, int] = field(default_factory=dict)
+    _processes: dict[int, asyncio.subprocess.Process] = field(default_factory=dict)
+    """By their place in `commands`."""
 
     @property
     def events_url(self) -> str:
         return f"http://127.0.0.1:{self.public}/v1/events"
+
+    @property
+    def admin(self) -> int:
+        """The admin port of the first process."""
+        return self._admins[0]
 
     @property
     def path(self) -> Path:
@@ -90,43 +108,57 @@ class Gateway:
 
     @property
     def pid(self) -> int:
-        """Of the process that was started last."""
-        assert self._process is not None
-        return self._process.pid
+        """Of the first process."""
+        return self._processes[0].pid
 
-    async def start(self) -> None:
-        """Start it, and wait until it is ready."""
+    async def start(self, *places: int) -> None:
+        """Start all of it, or the processes at some places; wait until they are ready."""
         self.path.write_text(
             f'[http]\nlisten = "127.0.0.1:{self.public}"\n'
-            f'[admin]\nlisten = "127.0.0.1:{self.admin}"\ndrain_seconds = 0\n'
+            f"[admin]\ndrain_seconds = 0\n"
             f'[console]\nlisten = "127.0.0.1:{self.console}"\n{self.config}'
         )
-        log = (self.folder / "gateway.log").open("ab")
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "run", "--config", str(self.path),
-            cwd=ROOT, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        log.close()
-        await eventually(self._is_ready, 30, f"ready; its log:\n{self.log()}")
+        started = places or tuple(range(len(self.commands)))
+        for place in started:
+            await self._start(place)
+        for place in started:
+            await eventually(partial(self._is_ready, place), 60, f"ready; its log:\n{self.log()}")
 
-    async def kill(self) -> None:
-        """Kill it as kill -9 does."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        await self._process.wait()
-        self.kills += 1
+    async def _start(self, place: int) -> None:
+        admin = self._admins.setdefault(place, free_port())
+        with (self.folder / "gateway.log").open("ab") as log:
+            self._processes[place] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway", self.commands[place], "--config", str(self.path),
+                cwd=ROOT, stdout=log, stderr=log, stdin=asyncio.subprocess.DEVNULL,
+                env=dict(self.environment, GATEWAY_ADMIN__LISTEN=f"127.0.0.1:{admin}"),
+            )  # fmt: skip
 
-    async def stop(self) -> int:
-        """SIGTERM; the exit status."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(45):
-            return await self._process.wait()
+    def send(self, which: signal.Signals, place: int = 0) -> None:
+        """Send a process a signal."""
+        self._processes[place].send_signal(which)
+
+    async def kill(self, *places: int) -> None:
+        """Kill all of it, or the processes at some places, as kill -9 does."""
+        for place in places or tuple(self._processes):
+            process = self._processes.pop(place)
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            self.kills += 1
+
+    async def stop(self, *places: int) -> int:
+        """End all of it, or some processes, by SIGTERM; the highest exit status."""
+        ended = [self._processes.pop(place) for place in places or tuple(self._processes)]
+        for process in ended:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            return max([await process.wait() for process in ended])
 
     async def abandon(self) -> None:
         """At a test's end: leave nothing running."""
-        if self._process is not None and self._process.returncode is None:
-            await self.kill()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
 
     def log(self) -> str:
         """What it printed."""
@@ -134,17 +166,21 @@ class Gateway:
         return path.read_text() if path.exists() else ""
 
     async def metrics(self) -> dict[str, float]:
-        """Its metrics by name and labels; empty while it can't be reached."""
-        try:
-            async with (
-                ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self.admin}/metrics") as answer,
-            ):
-                text = await answer.text()
-        except ClientError:
-            return {}
-        lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
-        return {name: float(value) for name, _, value in lines}
+        """Its metrics by name and labels, summed over its processes that can be reached."""
+        found: dict[str, float] = defaultdict(float)
+        for admin in self._admins.values():
+            try:
+                async with (
+                    ClientSession() as session,
+                    session.get(f"http://127.0.0.1:{admin}/metrics") as answer,
+                ):
+                    text = await answer.text()
+            except ClientError:
+                continue
+            lines = (line.rpartition(" ") for line in text.splitlines() if line[0] != "#")
+            for name, _, value in lines:
+                found[name] += float(value)
+        return dict(found)
 
     async def until_drained(self, destinations: tuple[str, ...], seconds: float) -> None:
         """Wait until every destination has an outcome for everything."""
@@ -156,27 +192,30 @@ class Gateway:
 
         await eventually(drained, seconds, f"drained; its log:\n{self.log()[-3000:]}")
 
-    async def _is_ready(self) -> bool:
-        assert self._process is not None
-        if self._process.returncode is not None:
+    async def _is_ready(self, place: int) -> bool:
+        if self._processes[place].returncode is not None:
             raise AssertionError(f"it ended:\n{self.log()}")
         try:
             async with (
                 ClientSession() as session,
-                session.get(f"http://127.0.0.1:{self.admin}/readyz") as answer,
+                session.get(f"http://127.0.0.1:{self._admins[place]}/readyz") as answer,
             ):
                 return answer.status == 200
         except (ClientError, OSError):
             return False
 
 
-def config(folder: Path, there: Sandboxes, origin: str = ORIGIN) -> str:
-    """A shop with Voyado, Dub and a file, tuned for tests."""
+def config(
+    folder: Path, there: Sandboxes, origin: str = ORIGIN, buffer: BufferSettings | None = None
+) -> str:
+    """A shop with Voyado, Dub and a file, tuned for tests; on the embedded log by default."""
     voyado_key = "sandbox-voyado-key"
+    buffer = buffer or SqliteSettings(path=folder / "buffer.db")
+    given = buffer.model_dump(mode="json", exclude_unset=True) | {"kind": buffer.kind}
+    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
     return f"""
 [buffer]
-kind = "sqlite"
-path = "{folder}/buffer.db"
+{lines}
 [sites.shop]
 browser_keys = ["pk_shop"]
 server_keys = ["sk_shop_0123456789abcdef"]

@@ -9,7 +9,14 @@ import click
 from gateway import __version__
 from gateway.cli.ledger_commands import dead_letters, tail, trace
 from gateway.cli.options import FAILED, config_option
-from gateway.cli.serve import demo_command, run_command, sandbox_command
+from gateway.cli.serve import (
+    console_command,
+    deliver_command,
+    demo_command,
+    ingest_command,
+    run_command,
+    sandbox_command,
+)
 from gateway.cli.show import check_command, config_command, openapi_command, snippet_command
 
 INTERRUPTED = 130
@@ -29,6 +36,9 @@ for _command in (
     demo_command,
     sandbox_command,
     run_command,
+    ingest_command,
+    deliver_command,
+    console_command,
     check_command,
     tail,
     trace,

@@ -61,6 +61,47 @@ def run_command(config: Path | None, log_format: LogFormat) -> None:
     _serve(lambda: process.run(settings))
 
 
+@click.command("ingest")
+@config_option
+@log_option
+def ingest_command(config: Path | None, log_format: LogFormat) -> None:
+    """Only take events in: one replica of any number."""
+    _serve_role(process.Role.INGEST, config, log_format)
+
+
+@click.command("deliver")
+@config_option
+@click.option("--destination", metavar="NAME", help="Only to this one; without it, to all.")
+@log_option
+def deliver_command(config: Path | None, destination: str | None, log_format: LogFormat) -> None:
+    """Only deliver: one replica of as many as there are partitions."""
+    _serve_role(process.Role.DELIVER, config, log_format, destination)
+
+
+@click.command("console")
+@config_option
+@log_option
+def console_command(config: Path | None, log_format: LogFormat) -> None:
+    """Only show what became of events, and poll sources: one replica."""
+    _serve_role(process.Role.CONSOLE, config, log_format)
+
+
+def _serve_role(
+    role: process.Role, config: Path | None, log_format: LogFormat, destination: str | None = None
+) -> None:
+    set_up(log_format)
+    settings = configured(config, warn=lambda problem: _log.warning("%s", problem))
+    if settings.buffer.kind == "sqlite":
+        raise click.UsageError(
+            f"gateway {role} needs Kafka (buffer.kind): the embedded log belongs to one process,"
+            " `gateway run`"
+        )
+    if destination is not None and destination not in settings.destinations:
+        known = ", ".join(settings.destinations) or "none"
+        raise click.UsageError(f"no destination is called {destination!r}; there are: {known}")
+    _serve(lambda: process.run(settings, frozenset({role}), destination))
+
+
 @click.command("sandbox")
 @port_option
 @log_option

@@ -15,6 +15,8 @@ class Book:
         """In the log's order."""
         self._failing: dict[int, Entry] = {}
         self._newest: dict[str, Entry] = {}
+        self._carts: dict[int, str] = {}
+        """Of the entries in `_newest`, by offset."""
 
     def add(self, entry: Entry, cart: str | None) -> None:
         """Take in an entry; `cart` where it is the newest state of a cart."""
@@ -23,11 +25,14 @@ class Book:
             self._failing[entry.offset] = entry
         if cart is not None:
             self._newest[cart] = entry
+            self._carts[entry.offset] = cart
 
     def older_state(self, cart: str) -> Entry | None:
         """Return and forget the entry that was the cart's newest, if it is still open."""
         entry = self._newest.pop(cart, None)
-        return entry if entry is not None and entry.offset in self.open else None
+        if entry is not None:
+            del self._carts[entry.offset]
+        return entry
 
     def failed(self, entry: Entry) -> None:
         """Note that the entry waits for another try."""
@@ -42,6 +47,9 @@ class Book:
     def close(self, offset: int) -> Entry | None:
         """Let go of an entry that has its outcome."""
         self._failing.pop(offset, None)
+        cart = self._carts.pop(offset, None)
+        if cart is not None:
+            del self._newest[cart]
         return self.open.pop(offset, None)
 
     def commit_offset(self) -> int:

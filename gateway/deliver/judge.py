@@ -80,7 +80,7 @@ class Judge:
         closes = envelope.derived is not None
         if not closes and self._out_of_reach(envelope) and not self.carts.knows(key):
             # What became of this cart since is no longer known; to send it might take it back.
-            self.carts.see(key, _update(record, envelope, closes=False))
+            # Nor is it taken for known: the next such state would be measured by this one.
             return Judged(envelope, _superseded("older than the window reaches"))
         time_ms = self.carts.see(key, _update(record, envelope, closes=closes))
         if time_ms is None:

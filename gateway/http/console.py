@@ -67,6 +67,8 @@ class ConsoleSettings(BaseModel):
     """What a browser or a command must show; needed on any address but loopback."""
     index_bytes: Annotated[int, Field(ge=64 << 20)] = 512 << 20
     """What the index may take on disk; when it is full the oldest go, and are read in the logs."""
+    index_path: Path | None = None
+    """Its file; beside the embedded log, or in data/, if it is not set. It may be lost."""
 
     @model_validator(mode="after")
     def _guarded(self) -> "ConsoleSettings":

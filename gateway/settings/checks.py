@@ -3,8 +3,11 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from gateway.adapters.destinations.file import FileSettings
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.listen import address_of
 from gateway.model.dead import INGEST
 from gateway.settings.problems import Place, Problem
@@ -15,6 +18,8 @@ WINDOW_KEY_BYTES = 90
 EVENT_BYTES = 1_000
 """An event in the embedded log, outcomes at its destinations included: on the safe side."""
 DAY_SECONDS = 86_400.0
+HAND_OVER_SECONDS = 10.0
+"""For what comes after the last answer: outcomes, the commit."""
 _GIB = 1 << 30
 
 
@@ -196,22 +201,35 @@ def _window_in_log(subject: Subject) -> Found:
 def _retries_in_log(subject: Subject) -> Found:
     settings = subject.settings
     needed = needed_seconds(settings)
-    if settings.destinations and needed > settings.buffer.retention_seconds:
-        yield _warning(
-            ("buffer", "retention_seconds"),
-            f"is {settings.buffer.retention_seconds:g}, shorter than the window, the longest "
-            f"retry_for_seconds and a day ({needed:g})",
-            f"set at least {needed:g}; until then undelivered events stay longer than it says",
-        )
+    if not settings.destinations or needed <= settings.buffer.retention_seconds:
+        return
+    place = ("buffer", "retention_seconds")
+    wrong = (
+        f"is {settings.buffer.retention_seconds:g}, shorter than the window, the longest "
+        f"retry_for_seconds and a day ({needed:g})"
+    )
+    match settings.buffer:
+        case KafkaSettings():
+            yield _error(place, wrong, f"set at least {needed:g}: Kafka waits for no destination")
+        case SqliteSettings():
+            yield _warning(
+                place,
+                wrong,
+                f"set at least {needed:g}; until then undelivered events stay longer than it says",
+            )
+        case _:
+            assert_never(settings.buffer)
 
 
 def _room(subject: Subject) -> Found:
-    settings = subject.settings
+    settings, buffer = subject.settings, subject.settings.buffer
     needed = needed_bytes(settings)
-    if settings.destinations and needed > settings.buffer.max_bytes:
+    if not settings.destinations or not isinstance(buffer, SqliteSettings):
+        return
+    if needed > buffer.max_bytes:
         yield _warning(
             ("buffer", "max_bytes"),
-            f"is {_gib(settings.buffer.max_bytes)}: too little for the longest retry_for_seconds "
+            f"is {_gib(buffer.max_bytes)}: too little for the longest retry_for_seconds "
             "at the traffic that the window is made for",
             f"set at least {needed}, or lower retry_for_seconds; when full, events get 503",
         )
@@ -248,6 +266,12 @@ def needed_seconds(settings: Settings) -> float:
     """How long records must stay: window, longest retry, and a day to mend things."""
     longest = max((each.retry_for_seconds for each in settings.destinations.values()), default=0.0)
     return settings.dedup.window_seconds + longest + DAY_SECONDS
+
+
+def hand_over_seconds(settings: Settings) -> float:
+    """How long a destination's replica may take to hand a partition over (rule 4)."""
+    longest = max((each.timeout_seconds for each in settings.destinations.values()), default=0.0)
+    return longest + HAND_OVER_SECONDS
 
 
 def needed_bytes(settings: Settings) -> int:
@@ -297,7 +321,7 @@ def _window_facts(settings: Settings) -> Iterator[str]:
 
 
 def _room_facts(settings: Settings) -> Iterator[str]:
-    if not settings.destinations:
+    if not settings.destinations or not isinstance(settings.buffer, SqliteSettings):
         return
     held, room = _held_seconds(settings), settings.buffer.max_bytes
     yield (

@@ -16,6 +16,8 @@ from gateway.settings.sources import Raw, read
 
 _BY_NAME = {"sites", "destinations"}
 """Sections whose entries have names chosen by people."""
+_KIND_AT = {"buffer": 1, "destinations": 2}
+"""Where in an error's place pydantic puts a union's kind."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,7 +100,9 @@ def _validate(raw: Raw) -> tuple[Settings, set[Place], list[Problem]]:
 
 
 def _problem(raw: Raw, error: ErrorDetails, place: Place) -> Problem:
-    entry = _table(_table(raw.values, place[0]), place[1]) if len(place) > 1 else {}
+    entry = _table(raw.values, place[0])
+    if place[0] in _BY_NAME and len(place) > 1:
+        entry = _table(entry, place[1])
     known = known_names(place[:-1], entry.get("kind"))
     return problem_of(error, place, raw.source(place), known)
 
@@ -106,8 +110,8 @@ def _problem(raw: Raw, error: ErrorDetails, place: Place) -> Problem:
 def _place(error: ErrorDetails) -> Place:
     """Return where the error is, without what pydantic adds: a union's kind, `[key]`."""
     parts = [str(part) for part in error["loc"]]
-    if parts[0] == "destinations":
-        del parts[2:3]
+    if parts[0] in _KIND_AT:
+        del parts[_KIND_AT[parts[0]] : _KIND_AT[parts[0]] + 1]
     return tuple(part for part in parts if part != "[key]")
 
 

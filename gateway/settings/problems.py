@@ -37,7 +37,6 @@ class ConfigurationError(Exception):
 
 
 _LATER: dict[tuple[str, object], str] = {
-    ("buffer", "kafka"): 'use kind = "sqlite", the embedded log',
     ("destinations", "webhook"): 'use kind = "file", or leave the destination out',
 }
 """Kinds that are planned: their remedy is not "did you mean"."""
@@ -46,6 +45,8 @@ _FORMS = {
     "origins": "write it as browsers send it: https://shop.example, lower case, no path or slash",
     "currency": "write three letters, for example sek",
     "user_agent": "write Product/Version, for example Gateway/1.0",
+    "servers": "write host:port, for example kafka:9092",
+    "topic_prefix": "use letters, digits, ., _ and -, for example gateway.",
     "path_prefix": "write a path like /api/v2/tracking, without a slash at its end",
     "[key]": "use letters, digits, - and _, at most 64",
 }

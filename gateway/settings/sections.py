@@ -1,14 +1,15 @@
 """The settings as a whole: each part's own type, which stands beside that part, gathered."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from gateway.adapters.destinations.dub import DubSettings
 from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.destinations.voyado import VoyadoSettings
+from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.admin import AdminSettings
 from gateway.http.console import ConsoleSettings
@@ -22,6 +23,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 AnyDestination = VoyadoSettings | DubSettings | FileSettings
 """Every kind there is. Wiring matches over it: a kind without its destination is a type error."""
 
+AnyBuffer = SqliteSettings | KafkaSettings
+"""Every kind there is; without a kind it is the embedded log."""
+
 
 class Settings(BaseModel):
     """One configuration file. Every part has a default, so an empty file is one too."""
@@ -31,12 +35,18 @@ class Settings(BaseModel):
     http: HttpSettings = HttpSettings()
     admin: AdminSettings = AdminSettings()
     console: ConsoleSettings = ConsoleSettings()
-    buffer: SqliteSettings = SqliteSettings()
+    buffer: Annotated[AnyBuffer, Field(discriminator="kind")] = SqliteSettings()
     dedup: DedupSettings = DedupSettings()
     sites: dict[Name, SiteSettings] = Field(default_factory=dict)
     destinations: dict[Name, Annotated[AnyDestination, Field(discriminator="kind")]] = Field(
         default_factory=dict
     )
+
+    @field_validator("buffer", mode="before")
+    @classmethod
+    def _embedded(cls, buffer: object) -> object:
+        """Say which kind it is where the file does not."""
+        return {"kind": "sqlite", **buffer} if isinstance(buffer, Mapping) else buffer
 
 
 def known_names(place: tuple[str, ...], kind: object = None) -> frozenset[str]:
@@ -49,8 +59,13 @@ def known_names(place: tuple[str, ...], kind: object = None) -> frozenset[str]:
         annotation = _below(annotation, part)
     models = list(_models(annotation))
     if len(models) > 1:
-        models = [each for each in models if kind in get_args(each.model_fields["kind"].annotation)]
+        models = [each for each in models if _is_of_kind(each, kind)]
     return frozenset(name for model in models for name in model.model_fields)
+
+
+def _is_of_kind(model: type[BaseModel], kind: object) -> bool:
+    field = model.model_fields["kind"]
+    return (field.default if kind is None else kind) in get_args(field.annotation)
 
 
 def _below(annotation: Any, part: str) -> Any:

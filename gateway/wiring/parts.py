@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 from aiohttp import web
@@ -14,7 +15,8 @@ from gateway.adapters.destinations.file import FileDestination, FileSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
 from gateway.adapters.http_client import AiohttpClient
 from gateway.adapters.index import SqliteIndex
-from gateway.adapters.sqlite.buffer import SqliteBuffer
+from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
+from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.deliver.consume import Deliver
 from gateway.deliver.worker import House
 from gateway.http.admin import Readiness, create_admin
@@ -25,6 +27,7 @@ from gateway.ingest import Ingest
 from gateway.ledger import Ledger
 from gateway.model.facts import RECENT
 from gateway.ports import Buffer, Clock, Destination, HttpClient
+from gateway.settings.checks import hand_over_seconds, needed_seconds
 from gateway.settings.sections import AnyDestination, Settings
 
 
@@ -46,19 +49,20 @@ class Parts:
     console: web.Application
 
 
-def build(settings: Settings) -> Parts:
-    """Build all roles. Raises FileNotFoundError when the installation lacks its files."""
+def build(settings: Settings, destination: str | None = None) -> Parts:
+    """Build all roles; `destination`: deliver to this one only.
+
+    Raises FileNotFoundError when the installation lacks its files.
+    """
     clock = SystemClock()
-    names = tuple(settings.destinations)
-    buffer = SqliteBuffer(settings.buffer, clock, names, settings.dedup)
+    buffer = build_buffer(settings, clock)
     # One short of a connection, a request would wait and then seem to be unreachable.
     client = AiohttpClient(sum(each.concurrency for each in settings.destinations.values()) or 1)
     destinations = {
         name: build_destination(each, client, clock) for name, each in settings.destinations.items()
     }
     ingest = Ingest(settings.sites, buffer, clock, settings.dedup)
-    index_path = settings.buffer.path.with_name(f"{settings.buffer.path.stem}-index.db")
-    index = SqliteIndex(str(index_path), settings.console.index_bytes)
+    index = SqliteIndex(str(index_path(settings)), settings.console.index_bytes)
     ledger = Ledger(buffer, index, _types(settings, destinations), clock)
     readiness = Readiness()
     static = data_folder("static")
@@ -70,12 +74,41 @@ def build(settings: Settings) -> Parts:
         client=client,
         ingest=ingest,
         ledger=ledger,
-        destinations=destinations,
+        destinations=destinations
+        if destination is None
+        else {destination: destinations[destination]},
         readiness=readiness,
         public=create_public(ingest, settings.http, clock, static / "dist"),
         admin=create_admin(readiness),
         console=create_console(ledger, settings.console, static),
     )
+
+
+def build_buffer(settings: Settings, clock: Clock) -> Buffer:
+    """Build the buffer by its kind."""
+    match settings.buffer:
+        case SqliteSettings():
+            names = tuple(settings.destinations)
+            return SqliteBuffer(settings.buffer, clock, names, settings.dedup)
+        case KafkaSettings():
+            return KafkaBuffer(
+                settings.buffer, needed_seconds(settings), hand_over_seconds(settings)
+            )
+        case _:
+            assert_never(settings.buffer)
+
+
+def index_path(settings: Settings) -> Path:
+    """Return where the console's index lies: beside the embedded log, unless that is set."""
+    if settings.console.index_path is not None:
+        return settings.console.index_path
+    match settings.buffer:
+        case SqliteSettings(path=path):
+            return path.with_name(f"{path.stem}-index.db")
+        case KafkaSettings(topic_prefix=prefix):
+            return Path("data", f"{prefix}index.db")
+        case _:
+            assert_never(settings.buffer)
 
 
 def build_destination(settings: AnyDestination, http: HttpClient, clock: Clock) -> Destination:

@@ -1,17 +1,20 @@
-"""The life of a process with all roles: open, serve, deliver, and on a signal end in order."""
+"""The life of a process: open, serve, deliver, and on a signal end in order."""
 
 import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import uvloop
 from aiohttp import web
 
+from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.http.public import PublicRunner
 from gateway.model.retry import backoff_seconds
+from gateway.ports import BufferUnavailableError
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import Parts, build, build_deliver
 from gateway.wiring.servers import CannotListenError, Server
@@ -20,8 +23,21 @@ from gateway.wiring.stop import Stop, end_all, leave
 _log = logging.getLogger("gateway")
 
 LONGEST_RESTART_SECONDS = 60.0
+LONGEST_OPENING_SECONDS = 10.0
+"""Between two tries to reach Kafka at the start."""
 _SIDE_SECONDS = 1.0
 """How long requests to the admin and console ports may take to end."""
+
+
+class Role(StrEnum):
+    """What a process does; `gateway run` does all of it."""
+
+    INGEST = "ingest"
+    DELIVER = "deliver"
+    CONSOLE = "console"
+
+
+ALL_ROLES = frozenset(Role)
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,12 +49,14 @@ class Sockets:
     console: socket.socket
 
 
-def run(settings: Settings) -> int:
-    """Run all roles until a signal; return the exit status.
+def run(
+    settings: Settings, roles: frozenset[Role] = ALL_ROLES, destination: str | None = None
+) -> int:
+    """Run roles until a signal; return the exit status. `destination`: deliver to this one only.
 
     Raises CannotListenError, BufferUnavailableError and FileNotFoundError before it serves.
     """
-    return run_loop(Process(build(settings)).run)
+    return run_loop(Process(build(settings, destination), roles).run)
 
 
 def run_loop(main: Callable[[Stop], Awaitable[int]]) -> int:
@@ -54,13 +72,18 @@ def run_loop(main: Callable[[Stop], Awaitable[int]]) -> int:
 
 
 class Process:
-    """All roles in one process. `beside` are servers that live as long (the demo's stand-ins)."""
+    """Roles in one process. `beside` are servers that live as long (the demo's stand-ins)."""
 
     def __init__(
-        self, parts: Parts, sockets: Sockets | None = None, beside: Sequence[Server] = ()
+        self,
+        parts: Parts,
+        roles: frozenset[Role] = ALL_ROLES,
+        sockets: Sockets | None = None,
+        beside: Sequence[Server] = (),
     ) -> None:
         settings = parts.settings
         self._parts = parts
+        self._roles = roles
         self._admin_settings = settings.admin
         self._public = Server(
             "events",
@@ -113,7 +136,7 @@ class Process:
 
     async def _opened(self, stop: Stop) -> bool:
         """Open the buffer; False when the end was asked for while it waited for its lock."""
-        opening = asyncio.create_task(self._parts.buffer.start())
+        opening = asyncio.create_task(self._open())
         asked = asyncio.create_task(stop.asked())
         await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -124,25 +147,45 @@ class Process:
         await asyncio.wait({opening})
         return False
 
+    async def _open(self) -> None:
+        """Open the buffer. Kafka may come later than we do: try until it is there."""
+        failures = 0
+        while True:
+            try:
+                return await self._parts.buffer.start()
+            except BufferUnavailableError as error:
+                if not isinstance(self._parts.settings.buffer, KafkaSettings):
+                    raise
+                _log.warning("%s; trying again", error)
+            failures += 1
+            await asyncio.sleep(min(LONGEST_OPENING_SECONDS, backoff_seconds(failures, 1.0)))
+
     async def _begin(self) -> None:
         """Serve and deliver. The ports are all taken before the first one answers."""
         parts = self._parts
-        for server in (self._admin, self._public, self._console):
+        servers = {Role.INGEST: self._public, Role.CONSOLE: self._console}
+        for server in (self._admin, *(servers[each] for each in servers if each in self._roles)):
             server.take()
         if not self._admin.is_serving:
             await self._admin.start()
-        await parts.client.start()
-        parts.ingest.start()
-        await self._public.start()
+        if Role.INGEST in self._roles:
+            parts.ingest.start()
+            await self._public.start()
         parts.readiness.started()
-        self._ledger = asyncio.create_task(parts.ledger.run())
-        self._ledger.add_done_callback(_report)
-        await self._console.start()
-        for name, deliver in build_deliver(parts).items():
+        if Role.CONSOLE in self._roles:
+            self._ledger = asyncio.create_task(parts.ledger.run())
+            self._ledger.add_done_callback(_report)
+            await self._console.start()
+        if Role.DELIVER in self._roles:
+            await self._deliver()
+
+    async def _deliver(self) -> None:
+        await self._parts.client.start()
+        for name, deliver in build_deliver(self._parts).items():
             self._delivering[name] = asyncio.create_task(
                 keep_running(name, deliver.run, self._ending)
             )
-        _log.info("delivering to %s", ", ".join(parts.destinations) or "no destination")
+        _log.info("delivering to %s", ", ".join(self._delivering) or "no destination")
 
     async def _drain(self, stop: Stop) -> None:
         self._parts.readiness.stopping()

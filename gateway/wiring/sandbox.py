@@ -96,8 +96,8 @@ def run_demo(ports: PortPlan, folder: Path | None, announce: Announce) -> int:
         addresses = {name: url(each) for name, each in taken.items()}
         process = Process(
             build(demo_settings(addresses, Path(name))),
-            Sockets(taken["public"], taken["admin"], taken["console"]),
-            [*_stand_ins(taken, addresses["storefront"]), _storefront(taken, addresses)],
+            sockets=Sockets(taken["public"], taken["admin"], taken["console"]),
+            beside=[*_stand_ins(taken, addresses["storefront"]), _storefront(taken, addresses)],
         )
 
         async def serve(stop: Stop) -> int:

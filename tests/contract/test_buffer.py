@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters.kafka import KafkaBuffer
 from gateway.adapters.memory import MemoryBuffer
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.model.window import DedupSettings
@@ -19,6 +20,8 @@ from gateway.ports import (
     Position,
     RecordsGoneError,
 )
+from tests.brokers import TEST_SECONDS as BROKER_TEST_SECONDS
+from tests.brokers import Broker, on_broker
 
 HOOK = "hook"
 DEADLINE_SECONDS = 10
@@ -52,21 +55,32 @@ class Place:
 
 
 @contextmanager
-def memory(_: Path) -> Iterator[Place]:
+def memory(_: pytest.FixtureRequest) -> Iterator[Place]:
     buffer = MemoryBuffer(SteppingClock(), partitions=3)
     yield Place(lambda: buffer)
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[Place]:
+def sqlite(request: pytest.FixtureRequest) -> Iterator[Place]:
+    folder: Path = request.getfixturevalue("tmp_path")
     settings = SqliteSettings(path=folder / "buffer.db")
     clock = SteppingClock()
     yield Place(lambda: SqliteBuffer(settings, clock, [HOOK], DedupSettings()))
 
 
-@pytest.fixture(params=[memory, sqlite])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    with request.param(tmp_path) as found:
+@contextmanager
+def kafka(request: pytest.FixtureRequest) -> Iterator[Place]:
+    broker: Broker = request.getfixturevalue("broker")
+    settings = on_broker(broker, partitions=3)
+    yield Place(lambda: KafkaBuffer(settings, keep_seconds=3600, hand_over_seconds=5))
+
+
+ON_A_BROKER = pytest.mark.timeout(BROKER_TEST_SECONDS)
+
+
+@pytest.fixture(params=[memory, sqlite, pytest.param(kafka, marks=ON_A_BROKER)])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    with request.param(request) as found:
         yield found
 
 

@@ -94,7 +94,8 @@ def test_time_of_system_tests(request):
 def report(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> str:
     folder = tmp_path_factory.mktemp("house")
     (folder / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "conftest.py", folder / "tests")
+    for name in ("conftest.py", "brokers.py", "gateways.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
     shutil.copytree(ROOT / ".ci", folder / ".ci")
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "tests" / "test_bad.py").write_text(BAD_TESTS)

@@ -108,6 +108,21 @@ def test_a_cart_older_than_the_window_reaches_is_not_sent_but_a_close_is() -> No
     run(main)
 
 
+def test_a_second_state_older_than_the_window_reaches_is_not_sent_either() -> None:
+    async def main() -> None:
+        world = World(dedup=DedupSettings(window_records=5))
+        world.start()
+        await asyncio.sleep(20)
+        await world.publish(cart("c1", 15_000), *(view(f"v{n}", 20_000) for n in range(10)))
+        await world.until_settled()
+        await world.publish(cart("c1", 1_000, sender="v2"), cart("c1", 2_000, sender="v2"))
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("carts") == ["c1-15000-v1"]
+
+    run(main)
+
+
 def test_an_event_that_became_too_old_while_it_waited_is_skipped() -> None:
     async def main() -> None:
         world = World(There(behave=repeat("unreachable")), max_age_seconds=3600)

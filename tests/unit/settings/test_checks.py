@@ -55,6 +55,11 @@ def test_a_sound_configuration_has_no_problem(tmp_path: Path) -> None:
             "browser key too",
         ),
         (
+            SITE + DESTINATIONS + '[buffer]\nkind = "kafka"\nretention_seconds = 431999\n',
+            "buffer.retention_seconds",
+            "shorter than the window, the longest retry_for_seconds and a day (432000)",
+        ),
+        (
             SITE + DESTINATIONS + '[admin]\nlisten = "0.0.0.0:8080"\n',
             "admin.listen",
             "has the port of [http]",

@@ -128,7 +128,7 @@ listen = "8080"
 [dedup]
 window_seconds = -1
 [buffer]
-kind = "kafka"
+kind = "rabbitmq"
 [sites.shop]
 browser_keys = ["pk"]
 origins = ["shop.example/"]
@@ -150,7 +150,7 @@ kind = "webhook"
     assert {each.place for each in found.errors} == {
         "http.listen",
         "admin.listn",
-        "buffer.kind",
+        "buffer",
         "dedup.window_seconds",
         "sites.shop.origins.0",
         "sites.shop.destinations",
@@ -170,7 +170,6 @@ kind = "webhook"
 @pytest.mark.parametrize(
     ("text", "place", "remedy"),
     [
-        ('[buffer]\nkind = "kafka"', "buffer.kind", "sqlite"),
         ('[destinations.hook]\nkind = "webhook"', "destinations.hook", "file"),
         ('[sources.mail]\nkind = "postgrid"', "sources", "leave [sources] out"),
     ],
@@ -257,3 +256,20 @@ def test_names_that_could_not_be_labels_are_refused(tmp_path: Path) -> None:
 
 def test_a_value_where_a_table_belongs_is_one_problem(tmp_path: Path) -> None:
     assert only(examined(tmp_path, "http = 3\n")).place == "http"
+
+
+def test_a_problem_of_kafka_is_told_without_what_the_union_adds(tmp_path: Path) -> None:
+    text = '[buffer]\nkind = "kafka"\n'
+    problem = only(examined(tmp_path, text + 'servers = ["kafka"]\n'))
+    assert problem.place == "buffer.servers.0"
+    assert "kafka:9092" in problem.remedy
+    problem = only(examined(tmp_path, text + "partition = 12\n"))
+    assert (problem.place, problem.remedy) == ("buffer.partition", "did you mean partitions?")
+    problem = only(examined(tmp_path, text + 'sasl_mechanism = "PLAIN"\n'))
+    assert problem.place == "buffer"
+    assert "go together" in problem.remedy
+
+
+def test_a_buffer_that_names_no_kind_is_the_embedded_log(tmp_path: Path) -> None:
+    problem = only(examined(tmp_path, "[buffer]\npth = 'x'\n"))
+    assert (problem.place, problem.remedy) == ("buffer.pth", "did you mean path?")

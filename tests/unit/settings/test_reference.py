@@ -9,6 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.assets import data_folder
 from gateway.ingest import SiteSettings
 from gateway.settings.load import examine
@@ -20,6 +22,7 @@ OF_THE_VERSION = {"user_agent"}
 
 
 def tables() -> Iterator[tuple[str, type[BaseModel]]]:
+    yield "buffer", SqliteSettings
     for name, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield name, field.annotation
@@ -80,3 +83,29 @@ def test_the_settings_shown_as_comments_are_right_too(tmp_path: Path) -> None:
     path = tmp_path / "all.toml"
     path.write_text(text, "utf-8")
     assert not examine(path, {}).errors
+
+
+def kafka(*, optional: bool) -> str:
+    """The [buffer] in comments, as it is when they are removed."""
+    text = REFERENCE.read_text("utf-8")
+    found = re.search(r"^#\[buffer\]$.*?(?=^$)", text, re.MULTILINE | re.DOTALL)
+    assert found
+    text = re.sub("^#", "", found[0], flags=re.MULTILINE)
+    return re.sub("^#(?! )", "", text, flags=re.MULTILINE) if optional else text
+
+
+def test_kafka_is_explained_with_its_real_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(kafka(optional=False), "utf-8")
+    assert examine(path, {}).settings == Settings(buffer=KafkaSettings(kind="kafka"))
+    shown = set(tomllib.loads(kafka(optional=False))["buffer"])
+    without = {name for name, each in KafkaSettings.model_fields.items() if each.default is None}
+    assert shown == set(KafkaSettings.model_fields) - without
+
+
+def test_every_setting_of_kafka_is_named(tmp_path: Path) -> None:
+    text = kafka(optional=True).replace("tls = false", "tls = true")
+    path = tmp_path / "gateway.toml"
+    path.write_text(text, "utf-8")
+    assert not examine(path, {}).errors
+    assert set(tomllib.loads(text)["buffer"]) == set(KafkaSettings.model_fields)

@@ -1,0 +1,32 @@
+"""The book holds what is open, and nothing else."""
+
+from gateway.deliver.book import Book
+from gateway.deliver.lanes import Entry
+from gateway.model.attempt import Item
+from tests.unit.deliver.world import cart
+
+
+def entry(offset: int, reference: str) -> Entry:
+    return Entry(
+        offset, 0, cart(reference, offset), Item("carts", reference, repeatable=True, body={})
+    )
+
+
+def test_a_cart_whose_newest_state_has_its_outcome_is_forgotten() -> None:
+    book = Book(0)
+    for offset in range(1000):
+        book.add(entry(offset, f"c{offset}"), f"c{offset}")
+    for offset in range(1000):
+        book.close(offset)
+    assert not any(len(held) for held in vars(book).values() if isinstance(held, dict))
+
+
+def test_the_newest_state_is_told_from_an_older_one_that_ends_later() -> None:
+    book = Book(0)
+    older, newer = entry(0, "c"), entry(1, "c")
+    book.add(older, "c")
+    assert book.older_state("c") is older
+    book.add(newer, "c")
+    book.close(0)
+    assert book.older_state("c") is newer
+    assert book.older_state("c") is None
