@@ -7,17 +7,22 @@ more than rates.
 
 import argparse
 import asyncio
+import logging
+import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from tests.bench.drain import ANSWER_SECONDS, CARTS, drain
 from tests.bench.load import CONNECTIONS, INSTALL, has_wrk, load
-from tests.bench.subjects import CASES, Case
+from tests.bench.subjects import Case, cases
 from tests.bench.usage import usage_of
 from tests.bench.window import KEYS, measure
+from tests.brokers import Broker
 
 EVENTS = (1, 20)
 
@@ -119,10 +124,28 @@ def main() -> None:
     options = parser.parse_args()
     if not has_wrk():
         sys.exit(INSTALL)
-    cases = [CASES[0], *(case for case in CASES[1:] if options.only in case.name)]
-    asyncio.run(_table(cases, options.rounds, options.seconds))
+    with tempfile.TemporaryDirectory(prefix="gateway-bench-broker-") as folder:
+        broker = _broker(Path(folder))
+        bare, *others = cases(broker)
+        wanted = [bare, *(case for case in others if options.only in case.name)]
+        try:
+            asyncio.run(_table(wanted, options.rounds, options.seconds))
+        finally:
+            if broker is not None:
+                broker.stop()
     if not options.only:
         asyncio.run(_sides())
+
+
+def _broker(folder: Path) -> Broker | None:
+    """Start a broker if Java and Maven are here."""
+    if not (shutil.which("java") and shutil.which("mvn")):
+        print("No line for Kafka: java and mvn are missing (make test-setup says how)")
+        return None
+    logging.getLogger("aiokafka").disabled = True  # it tells of each try until the broker answers
+    broker = Broker(folder, str)
+    broker.start()
+    return broker
 
 
 if __name__ == "__main__":

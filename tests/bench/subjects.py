@@ -11,7 +11,18 @@ from typing import Protocol
 
 from aiohttp import ClientSession
 
-from tests.gateways import ORIGIN, ROOT, Gateway, eventually, sandboxes
+from gateway.adapters.sqlite import SqliteSettings
+from tests.bench.server import PARTITIONS
+from tests.brokers import Broker, on_broker
+from tests.gateways import (
+    ORIGIN,
+    ROOT,
+    BufferSettings,
+    Gateway,
+    buffer_section,
+    eventually,
+    sandboxes,
+)
 
 LATEST_SECONDS = 300
 """Until what was taken in is done with."""
@@ -64,7 +75,8 @@ class _Whole:
 
     async def until_done(self) -> None:
         await self.gateway.until_drained(self.destinations, LATEST_SECONDS)
-        await eventually(self._is_indexed, LATEST_SECONDS, "indexed")
+        if self.gateway.commands == ("run",):
+            await eventually(self._is_indexed, LATEST_SECONDS, "indexed")
 
     async def _is_indexed(self) -> bool:
         url = f"http://127.0.0.1:{self.gateway.console}/api/summary"
@@ -96,23 +108,27 @@ def alone(kind: str) -> Callable[[], AbstractAsyncContextManager[Subject]]:
 
 @asynccontextmanager
 async def running(
-    destinations: str, names: tuple[str, ...] = (), folder: Path | None = None
+    destinations: str = "",
+    names: tuple[str, ...] = (),
+    folder: Path | None = None,
+    *,
+    buffer: BufferSettings | None = None,
+    command: str = "run",
 ) -> AsyncIterator[_Whole]:
-    """Start `gateway run` with these destinations, on `folder` or on one that is removed."""
+    """Start a gateway with these destinations, on `folder` or on one that is removed."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as own:
         home = folder or Path(own)
         config = f"""
-[buffer]
-path = "{home}/buffer.db"
+{buffer_section(buffer or SqliteSettings(path=home / "buffer.db"))}
 [sites.shop]
 browser_keys = ["pk_shop"]
 origins = ["{ORIGIN}"]
 destinations = [{", ".join(f'"{name}"' for name in names)}]
 {destinations.format(home=home)}
 """
-        gateway = Gateway(home, config)
-        await gateway.start()
+        gateway = Gateway(home, config, (command,))
         try:
+            await gateway.start()
             yield _Whole(gateway, names)
             await gateway.stop()
         finally:
@@ -148,11 +164,20 @@ async def _to_sandbox() -> AsyncIterator[_Whole]:
         yield whole
 
 
-CASES = (
-    Case("bare aiohttp", alone("bare")),
-    Case("checked, buffer at once", alone("checked")),
-    Case("embedded log, ingest alone", alone("embedded")),
-    Case("run, no destination", lambda: running("")),
-    Case("run, file", lambda: running(FILE, ("archive",))),
-    Case("run, sandbox Voyado", _to_sandbox),
-)
+def cases(broker: Broker | None) -> tuple[Case, ...]:
+    """Return what is compared, the measure first; Kafka where there is a broker."""
+    found = (
+        Case("bare aiohttp", alone("bare")),
+        Case("checked, buffer at once", alone("checked")),
+        Case("embedded log, ingest alone", alone("embedded")),
+        Case("run", running),
+        Case("run, file", lambda: running(FILE, ("archive",))),
+        Case("run, sandbox Voyado", _to_sandbox),
+    )
+    if broker is None:
+        return found
+    return (*found, Case("Kafka, ingest", lambda: _to_kafka(broker)))
+
+
+def _to_kafka(broker: Broker) -> AbstractAsyncContextManager[_Whole]:
+    return running(buffer=on_broker(broker, PARTITIONS), command="ingest")
