@@ -6,6 +6,7 @@ embedded  the public app over the embedded log, in FOLDER; neither ledger nor de
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +23,7 @@ from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, SiteSettings
 from gateway.model.window import DedupSettings
 from gateway.ports import Buffer, Draft, Log
+from gateway.wiring.run import COLLECT_AT
 from tests.gateways import ORIGIN, ROOT
 
 PARTITIONS = 4
@@ -84,5 +86,8 @@ async def _serve(kind: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)  # as `gateway run` does
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         loop.run(_serve(sys.argv[1], Path(sys.argv[2])))
