@@ -144,8 +144,9 @@ class Account:
 
     envelopes: list[tuple[Place, Envelope]] = field(default_factory=list)
     fates: dict[str, dict[Place, Settled]] = field(default_factory=lambda: defaultdict(dict))
-    unanswered: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))
-    """By destination, records of attempts that were in flight at a kill."""
+    in_doubt: set[tuple[str, Place]] = field(default_factory=set)
+    """Destination and record: in a request without an answer when they were given up."""
+    _unanswered: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))
 
     async def read(self, buffer: Buffer) -> None:
         for partition in range(buffer.partitions):
@@ -157,14 +158,17 @@ class Account:
 
     def _take(self, partition: int, entry: Entry) -> None:
         if isinstance(entry, Attempt):
-            self.unanswered[entry.destination] |= {(partition, each) for each in entry.offsets}
+            self._unanswered[entry.destination] |= {(partition, each) for each in entry.offsets}
         elif isinstance(entry, Answer):
             for settled in entry.settled:
-                self.fates[entry.destination].setdefault((partition, settled.offset), settled)
+                place = (partition, settled.offset)
+                self.fates[entry.destination].setdefault(place, settled)
+                if place in self._unanswered[entry.destination]:
+                    self.in_doubt.add((entry.destination, place))
             if entry.endpoint is not None:
                 answered = {(partition, each.offset) for each in entry.settled}
                 answered |= {(partition, each.offset) for each in entry.postponed}
-                self.unanswered[entry.destination] -= answered
+                self._unanswered[entry.destination] -= answered
 
     def without_outcome(self, destination: str) -> list[Place]:
         fates = self.fates[destination]
@@ -265,7 +269,7 @@ def _views(account: Account, there: Sandboxes) -> str:
             assert times == 1, (envelope.id, times)
             continue
         assert fates[place].reason is Reason.UNKNOWN, fates[place]
-        assert place in account.unanswered["voyado"], "not in flight at a kill"
+        assert ("voyado", place) in account.in_doubt, "no request of it was in flight"
         assert times <= 1
         unknown += 1
     return (

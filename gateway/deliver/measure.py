@@ -6,6 +6,18 @@ from gateway import metrics
 from gateway.model.attempt import Reply, Request
 from gateway.model.dead import DeadLetter
 from gateway.model.journal import Settled
+from gateway.model.outcome import Outcome, Reason
+
+_BURIED_FOR = (
+    Reason.UNKNOWN,
+    Reason.EXPIRED,
+    Reason.FAILED_ALONE,
+    Reason.REFUSED,
+    Reason.UNKNOWN_CLICK,
+    Reason.UNREADABLE,
+    Reason.UNCONFIRMED,
+)
+"""Why events are given up on (`model/outcome.py`, "dead")."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,6 +42,12 @@ class Standings:
         self._destination = destination
         self._retention_seconds = retention_seconds
         self._partitions: dict[int, Standing] = {}
+        # From 0 on: a counter that appears with its first event shows Prometheus no increase.
+        metrics.MISSING_EVENTS.labels(destination)
+        for reason in _BURIED_FOR:
+            metrics.DEAD_LETTERS.labels(destination, reason)
+        for each in Outcome:
+            metrics.DELIVERIES.labels(destination, each)
 
     def put(self, partition: int, standing: Standing | None) -> None:
         """Note a partition's standing; None when it is no longer owned."""

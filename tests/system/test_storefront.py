@@ -30,7 +30,17 @@ from gateway.ports import Log
 from gateway.sandbox.dub import DUB
 from gateway.sandbox.storefront import StorefrontSandbox, contact_of, create_storefront, customer_of
 from gateway.sandbox.voyado import VOYADO
-from tests.gateways import ROOT, Gateway, Sandboxes, config, eventually, free_port, sandboxes
+from tests.brokers import Broker, on_broker
+from tests.gateways import (
+    ROOT,
+    BufferSettings,
+    Gateway,
+    Sandboxes,
+    config,
+    eventually,
+    free_port,
+    sandboxes,
+)
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -48,12 +58,14 @@ class Shop:
 
 
 @asynccontextmanager
-async def shop(folder: Path) -> AsyncIterator[Shop]:
-    """Start everything."""
+async def shop(
+    folder: Path, buffer: BufferSettings | None = None, commands: tuple[str, ...] = ("run",)
+) -> AsyncIterator[Shop]:
+    """Start everything; on the embedded log by default."""
     async with sandboxes() as there:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        gateway = Gateway(folder, config(folder, there, origin=url))
+        gateway = Gateway(folder, config(folder, there, origin=url, buffer=buffer), commands)
         await gateway.start()
         runner = web.AppRunner(
             create_storefront(StorefrontSandbox(snippet=await snippet(gateway)), ROOT / "static")
@@ -189,18 +201,31 @@ async def unknown_views(folder: Path) -> int:
     return sum(each.reason is Reason.UNKNOWN for each in settled)
 
 
+async def nothing(_: str) -> None:
+    """Break nothing."""
+
+
 async def test_a_visit_ends_in_exactly_its_views_cart_lead_and_sale(
     browser: Chrome, tmp_path: Path
 ) -> None:
-    async def nothing(_: str) -> None:
-        pass
-
     async with shop(tmp_path) as there:
-        skus = await visit(browser, there, nothing)
-        await eventually(lambda: _sold(there), 60, "the sale, and its cart emptied")
-        await there.gateway.until_drained(("voyado", "dub", "archive"), 60)
-        check(there, skus)
-        assert await there.gateway.stop() == 0
+        await _whole_visit(browser, there)
+
+
+async def test_a_visit_on_kafka_with_a_process_for_each_role(
+    browser: Chrome, tmp_path: Path, broker: Broker
+) -> None:
+    roles = ("ingest", "deliver", "console")
+    async with shop(tmp_path, on_broker(broker, partitions=3), roles) as there:
+        await _whole_visit(browser, there)
+
+
+async def _whole_visit(browser: Chrome, there: Shop) -> None:
+    skus = await visit(browser, there, nothing)
+    await eventually(lambda: _sold(there), 60, "the sale, and its cart emptied")
+    await there.gateway.until_drained(("voyado", "dub", "archive"), 60)
+    check(there, skus)
+    assert await there.gateway.stop() == 0
 
 
 @pytest.mark.parametrize("moment", ["viewed", "added", "signed up", "paid"])

@@ -18,7 +18,6 @@ from gateway.ports import BufferUnavailableError, Draft
 
 _log = logging.getLogger("gateway.buffer")
 
-STOP_SECONDS = 5.0
 Fill = Callable[[BatchBuilder], None]
 
 
@@ -44,7 +43,7 @@ class Producers:
         """Let what is in flight end, for a while; close."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _close(producer)
+            await _close(producer, self._connect.settings.publish_seconds)
         if self._retired:
             await asyncio.wait(self._retired)
 
@@ -81,25 +80,32 @@ class Producers:
             return self._producer
 
     def _retire(self, producer: Any) -> None:
-        """Give up a producer, and with it all that it has in flight; None where there was none."""
+        """Give up a producer; None where there was none. What it has in flight ends soon."""
         if self._producer is None or producer is not self._producer:
             return
         self._producer = None
         _log.warning("%s: a write did not get through; connecting anew", self._connect.where)
-        # No public way to give up: stop() alone waits for every batch.
-        producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001
-        task = asyncio.create_task(_close(producer))
+        task = asyncio.create_task(_close(producer, self._connect.settings.publish_seconds))
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 
 
-async def _close(producer: AIOKafkaProducer) -> None:
-    """Stop a producer, whatever state it is in: its batches, then its connections."""
-    for end in (producer.stop, producer.client.close):
-        # What a producer that was given up fails with is of no interest, KeyError among it.
-        with suppress(Exception):
-            async with asyncio.timeout(STOP_SECONDS):
-                await end()
+async def _close(producer: AIOKafkaProducer, seconds: float) -> None:
+    """Stop a producer, whatever state it is in, and close its connections.
+
+    Batches of an idempotent producer never expire, and stop() waits for them all. There is no
+    public way to give them up; a sender that believes itself not idempotent lets them expire.
+    """
+    sender = producer._sender  # noqa: SLF001
+    sender._txn_manager = None  # noqa: SLF001
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            await producer.stop()
+    if sender.sender_task is not None:
+        sender.sender_task.cancel()
+    with suppress(KafkaError, TimeoutError):
+        async with asyncio.timeout(seconds):
+            await producer.client.close()
 
 
 class _Entry:
