@@ -8,7 +8,7 @@ CHECKS := lint format types imports unused locks collector
 COVERED := gateway.model gateway.ingest gateway.deliver gateway.ledger
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-setup check $(CHECKS:%=check-%) coverage lock wheel clean
+.PHONY: help demo bench test test-setup check $(CHECKS:%=check-%) coverage lock wheel clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +64,9 @@ coverage: test-setup ## Run the unit and contract tests; every branch of the cor
 
 lock: .cache/uv/bin/uv ## Write the lock files anew; OPTIONS=--upgrade takes the newest versions
 	$(PYTHON) .ci/locks.py make $(abspath $<) $(OPTIONS)
+
+bench: $(VENV)/.test ## Measure what a request, an event, a cart and a window cost (about three minutes)
+	@$(RUN) tests.bench $(OPTIONS)
 
 wheel: $(VENV)/.test ## Build the wheel into dist/
 	$(RUN) build --wheel --no-isolation

@@ -7,12 +7,12 @@ one write, answer. Nothing is answered before the buffer has acknowledged (rule 
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
+from functools import lru_cache
 from hashlib import sha256
+from itertools import compress
 from time import perf_counter
 from typing import Annotated, Any, Literal
 
@@ -156,13 +156,15 @@ class Site:
 
     def count(self, events: list[Any], results: list[Result]) -> None:
         """Count each event once, by type and outcome."""
-        tally: Counter[tuple[str, str]] = Counter()
+        tally: dict[tuple[str, str], int] = {}
+        label: tuple[str, str]
         for event, result in zip(events, results, strict=True):
             if result.refusal is None:
-                tally[event["type"], result.outcome] += 1
+                label = (event["type"], result.outcome)
             else:
-                tally[_kind(event), _outcome(result.refusal)] += 1
+                label = (_kind(event), _outcome(result.refusal))
                 REJECTIONS.labels(self.name, result.refusal.reason).inc()
+            tally[label] = tally.get(label, 0) + 1
         for label, number in tally.items():
             self._events[label].inc(number)
 
@@ -280,7 +282,9 @@ class Ingest:
             except BufferFailedError as error:
                 return Refused(Problem.UNAVAILABLE, str(error))
         site.count(request.events, plan.results)
-        self._keep_rejected(site, request, receipt, plan.results)
+        rejected = [result for result in plan.results if result.refusal is not None]
+        if rejected:
+            self._keep_rejected(site, request, receipt, rejected)
         return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms))
 
     def _terms(self, site: Site, request: Posted, receipt: Receipt, size: int) -> Terms | Refusal:
@@ -352,47 +356,42 @@ class Ingest:
         Raises BufferUnavailableError, also when the answer is late; what was late may be written
         nonetheless, and its retry is then a duplicate by rule 2.
         """
-        writes = set(plan.twins)
-        own = self._begin(plan, terms) if isinstance(terms, Terms) and plan.accepted else None
-        if own is not None:
-            writes.add(own)
-        _, late = await asyncio.wait(writes, timeout=self._publish_seconds)
-        if late:
-            if own is not None:
-                own.cancel()
-                self._release(plan.accepted, own)
-            raise BufferUnavailableError("the buffer did not answer in time")
-        for write in writes:
-            if write.cancelled():
-                raise BufferUnavailableError("the buffer did not answer a twin in time")
-            write.result()
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                if isinstance(terms, Terms) and plan.accepted:
+                    await self._write(plan.accepted, terms)
+                if plan.twins:
+                    await asyncio.wait(plan.twins)
+        except TimeoutError:
+            raise BufferUnavailableError("the buffer did not answer in time") from None
+        if not all(twin.result() for twin in plan.twins):
+            raise BufferUnavailableError("the buffer did not take a twin")
 
-    def _begin(self, plan: _Plan, terms: Terms) -> "_Write":
-        """Start the one write of all that a request brought."""
+    async def _write(self, accepted: Mapping[str, Accepted], terms: Terms) -> None:
+        """Make the one write of all that a request brought.
+
+        Only what was acknowledged is known from here on; the rest may be posted again.
+        """
         writer = Writer(terms.site, terms.received_ms, terms.consent, terms.context, terms.marks)
         partitions = self._buffer.partitions
         drafts = [
             Draft(partition_of(each.routing_key, partitions), writer.write(*each[1:]))
-            for accepted in plan.accepted.values()
-            for each in accepted.ready
+            for one in accepted.values()
+            for each in one.ready
         ]
-        write = asyncio.ensure_future(self._buffer.publish(Log.EVENTS, drafts))
-        self._in_flight.update(dict.fromkeys(plan.accepted, write))
+        write: _Write = asyncio.get_running_loop().create_future()
+        self._in_flight.update(dict.fromkeys(accepted, write))
         began = perf_counter()
-        write.add_done_callback(partial(self._end, list(plan.accepted), began))
-        return write
-
-    def _end(self, keys: list[str], began: float, write: "_Write") -> None:
-        """Only what was acknowledged is known from here on; the rest may be posted again."""
-        self._release(keys, write)
-        if not write.cancelled() and write.exception() is None:
+        durable = False
+        try:
+            await self._buffer.publish(Log.EVENTS, drafts)
+            durable = True
             PUBLISH_SECONDS.observe(perf_counter() - began)
-            self._answered.add(keys, self._clock.now_ms())
-
-    def _release(self, keys: Iterable[str], write: "_Write") -> None:
-        for key in keys:
-            if self._in_flight.get(key) is write:
+            self._answered.add(accepted, self._clock.now_ms())
+        finally:
+            for key in accepted:
                 del self._in_flight[key]
+            write.set_result(durable)
 
     def _keep_rejected(
         self, site: Site, request: Posted, receipt: Receipt, results: list[Result]
@@ -424,7 +423,8 @@ class Ingest:
             self._rejected.keep(letter)
 
 
-_Write = asyncio.Future[list[int]]
+_Write = asyncio.Future[bool]
+"""Whether what is being written became durable."""
 
 
 class RejectedEvents:
@@ -494,6 +494,9 @@ class RejectedEvents:
 # What a request's circumstances mean
 
 
+_validated = CONTEXT.validator.validate_python  # without the adapter's own layer
+
+
 def _consent(request: Posted, receipt: Receipt) -> Consent:
     """Missing means limited for a browser; `Sec-GPC: 1` allows no more than limited."""
     said = request.context.get("consent")
@@ -508,7 +511,7 @@ def _checked_context(context: dict[str, Any], size: int) -> dict[str, Any] | Ref
     if size > CONTEXT_BYTES and _too_much(context, CONTEXT_BYTES):
         return _LARGE_CONTEXT
     try:
-        return cleaned(CONTEXT.validate_python(context))
+        return cleaned(_validated(context))
     except ValidationError as error:
         return refusal_of(error, "context")
 
@@ -526,15 +529,19 @@ def _stored_context(
 
 
 def _marks(receipt: Receipt, *, skewed: bool) -> tuple[str, ...]:
-    marks = {
-        "clock": skewed,
-        "server": receipt.bearer is not None,
-        "bot": _is_bot(receipt.user_agent),
-        "prerender": receipt.prerender,
-    }
-    return tuple(mark for mark, applies in marks.items() if applies)
+    applies = (
+        skewed,
+        receipt.bearer is not None,
+        _is_bot(receipt.user_agent),
+        receipt.prerender,
+    )
+    return tuple(compress(_MARKS, applies)) if any(applies) else ()
 
 
+_MARKS = ("clock", "server", "bot", "prerender")
+
+
+@lru_cache(maxsize=1024)  # most visitors have one of a few hundred browsers
 def _is_bot(user_agent: str) -> bool:
     """Whether a program says that it is one. Its events are marked, not dropped."""
     lower = user_agent.lower()
@@ -548,7 +555,7 @@ def _cookies(plan: _Plan, terms: Terms | Refusal) -> dict[str, str]:
     if all(result.refusal for result in plan.results):
         return {}
     context = terms.body_context
-    found = {name: context[name] for name in COOKIE_FIELDS & context.keys()}
+    found = {name: context[name] for name in COOKIE_FIELDS if name in context}
     for accepted in plan.accepted.values():
         event = accepted.ready[0].event
         if not COOKIE_FIELDS.isdisjoint(event):

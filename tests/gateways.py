@@ -106,6 +106,11 @@ class Gateway:
     def path(self) -> Path:
         return self.folder / "gateway.toml"
 
+    @property
+    def pid(self) -> int:
+        """Of the first process."""
+        return self._processes[0].pid
+
     async def start(self, *places: int) -> None:
         """Start all of it, or the processes at some places; wait until they are ready."""
         self.path.write_text(
@@ -200,17 +205,22 @@ class Gateway:
             return False
 
 
+def buffer_section(buffer: BufferSettings) -> str:
+    """The section of the configuration that gives these settings."""
+    given = buffer.model_dump(mode="json", exclude_unset=True) | {"kind": buffer.kind}
+    return "\n".join(
+        ["[buffer]", *(f"{name} = {json.dumps(value)}" for name, value in given.items())]
+    )
+
+
 def config(
     folder: Path, there: Sandboxes, origin: str = ORIGIN, buffer: BufferSettings | None = None
 ) -> str:
     """A shop with Voyado, Dub and a file, tuned for tests; on the embedded log by default."""
     voyado_key = "sandbox-voyado-key"
     buffer = buffer or SqliteSettings(path=folder / "buffer.db")
-    given = buffer.model_dump(mode="json", exclude_unset=True) | {"kind": buffer.kind}
-    lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in given.items())
     return f"""
-[buffer]
-{lines}
+{buffer_section(buffer)}
 [sites.shop]
 browser_keys = ["pk_shop"]
 server_keys = ["sk_shop_0123456789abcdef"]

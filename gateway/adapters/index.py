@@ -336,17 +336,27 @@ def _marks(connection: sqlite3.Connection) -> dict[tuple[Log, int], Mark]:
 def _put(
     connection: sqlite3.Connection, source: tuple[Log, int, Mark], facts: Sequence[Fact]
 ) -> None:
+    """Take facts in; one that no column takes is left out.
+
+    That is found one by one only where there is such a fact: a savepoint costs as much as a fact.
+    """
+    try:
+        _add_all(connection, source, facts, _Writer.add)
+    except _UNFIT:
+        _add_all(connection, source, facts, _Writer.add_if_fit)
+
+
+def _add_all(
+    connection: sqlite3.Connection,
+    source: tuple[Log, int, Mark],
+    facts: Sequence[Fact],
+    add: Callable[["_Writer", Fact], None],
+) -> None:
     log, partition, mark = source
     with _transaction(connection):
         writer = _Writer(connection)
         for fact in facts:
-            connection.execute("SAVEPOINT fact")
-            try:
-                writer.add(fact)
-            except _UNFIT as error:
-                connection.execute("ROLLBACK TO fact")
-                _log.warning("%s %s is left out: %s", log.value, fact.place, error)
-            connection.execute("RELEASE fact")
+            add(writer, fact)
         writer.finish()
         connection.execute(
             "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?)", (log.value, partition, *mark)
@@ -364,6 +374,15 @@ class _Writer:
 
     def finish(self) -> None:
         _set(self._connection, "change", self._change)
+
+    def add_if_fit(self, fact: Fact) -> None:
+        self._run("SAVEPOINT fact")
+        try:
+            self.add(fact)
+        except _UNFIT as error:
+            self._run("ROLLBACK TO fact")
+            _log.warning("%s %s is left out: %s", type(fact).__name__, fact.place, error)
+        self._run("RELEASE fact")
 
     def add(self, fact: Fact) -> None:
         match fact:

@@ -24,12 +24,17 @@ async def read_body(request: web.Request, seconds: float) -> bytes:
         raise DeclinedError(Trouble.UNSUPPORTED_ENCODING)
     if (request.content_length or 0) > MOST_BYTES:
         raise DeclinedError(Trouble.TOO_LARGE)
+    return _INFLATE[encoding](await _whole(request, seconds))
+
+
+async def _whole(request: web.Request, seconds: float) -> bytes:
+    if request.content.is_eof():  # it came together with the head, as most do
+        return await _read(request)
     try:
         async with asyncio.timeout(seconds):
-            body = await _read(request)
+            return await _read(request)
     except TimeoutError:
         raise DeclinedError(Trouble.BODY_STALLED) from None
-    return _INFLATE[encoding](body)
 
 
 async def _read(request: web.Request) -> bytes:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -107,6 +107,22 @@ class _PublicHandler(web.RequestHandler):
         return response
 
 
+class _Room:
+    """Holds so many requests at once; one more is declined."""
+
+    def __init__(self, most: int) -> None:
+        self._free = most
+
+    def __enter__(self) -> None:
+        if self._free == 0:
+            raise DeclinedError(Trouble.BUSY)
+        self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
+
+
+_seconds = cache(REQUEST_SECONDS.labels)  # a lookup there costs as much as observing
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -120,7 +136,7 @@ class _Public:
         self._folder = folder
         self._collector: Collector | None = None
         self._document = document()
-        self._in_flight = 0
+        self._room = _Room(settings.max_in_flight)
         rate = settings.requests_per_second
         self._limit = RateLimit(rate) if rate is not None else None
 
@@ -138,7 +154,7 @@ class _Public:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
         elapsed = perf_counter() - began
-        REQUEST_SECONDS.labels(route, response.status).observe(elapsed)
+        _seconds(route, response.status).observe(elapsed)
         return response
 
     def _share(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -211,9 +227,8 @@ class _Public:
     async def openapi(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._document, content_type="application/json")
 
-    @contextmanager
-    def _admitted(self, request: web.Request) -> Iterator[None]:
-        """Count the request in, or decline it: one address has its rate, all have one room."""
+    def _admitted(self, request: web.Request) -> _Room:
+        """Return the room to answer in, or decline: one address has its rate, all have one room."""
         if self._limit is not None:
             address = client_address(
                 request.remote,
@@ -222,13 +237,7 @@ class _Public:
             )
             if not self._limit.allows(address, asyncio.get_running_loop().time()):
                 raise DeclinedError(Trouble.RATE_LIMITED)
-        if self._in_flight >= self._settings.max_in_flight:
-            raise DeclinedError(Trouble.BUSY)
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
+        return self._room
 
     def _receipt(self, request: web.Request) -> Receipt:
         headers = request.headers

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -34,8 +33,7 @@ _GUEST_CHARACTERS = 100
 """As long as a customer id may be."""
 
 
-@dataclass(slots=True, frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """All that a request's events are judged by."""
 
     site: str

@@ -34,10 +34,8 @@ PARAMETERS = frozenset(
     }
 )
 """Names of parameters, compared without regard to case."""
-_SUSPECT = re.compile(
-    r"[?&#](?:[^=&?#]*%|(?:" + "|".join(sorted(PARAMETERS)) + ")=)", re.IGNORECASE
-)
-"""What most addresses hold none of: such a parameter, or a name in disguise."""
+_SUSPECT = re.compile(r"[?&#](?:[^=&?#]*%|(?:" + "|".join(sorted(PARAMETERS)) + ")=)")
+"""What most addresses, in lower case, hold none of: such a parameter, or a name in disguise."""
 
 
 def clean(address: str) -> str:
@@ -45,7 +43,7 @@ def clean(address: str) -> str:
 
     A fragment is searched too, for storefronts whose pages are addressed by it.
     """
-    if not _SUSPECT.search(address):
+    if not _SUSPECT.search(address.lower()):
         return address
     base, hash_mark, fragment = address.partition("#")
     base = _clean(base)

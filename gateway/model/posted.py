@@ -1,7 +1,6 @@
 """A request's body, before its events are judged."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ class TooManyError(ValueError):
     """More than MOST_EVENTS events."""
 
 
-@dataclass(slots=True, frozen=True)
-class Posted:
+class Posted(NamedTuple):
     """The parts of a body. The context and the events are as they came."""
 
     key: str | None

@@ -27,12 +27,24 @@ class DedupSettings(BaseModel):
 class Window:
     """Keys of the latest records of one partition, shown to it in the log's order."""
 
-    __slots__ = ("_cut_ms", "_head", "_keys", "_last", "_offsets", "_records", "_times", "_window")
+    __slots__ = (
+        "_copies",
+        "_cut_ms",
+        "_head",
+        "_keys",
+        "_marks",
+        "_offsets",
+        "_records",
+        "_times",
+        "_window",
+    )
 
     def __init__(self, records: int, window_ms: int) -> None:
         self._records = records
         self._window = window_ms
-        self._last: dict[int, int] = {}
+        self._marks: set[int] = set()
+        self._copies: dict[int, int] = {}
+        """Of the few marks that the window holds more than once, how often beyond that."""
         self._keys = array("q")
         self._offsets = array("q")
         self._times = array("q")
@@ -45,13 +57,17 @@ class Window:
     def see(self, offset: int, time_ms: int, key: str) -> bool:
         """Take in a record; return whether an earlier one in its window has the same key.
 
-        `time_ms` is the log's. A key is kept as 64 bits of its hash: two keys of a window of
-        2.4 million meet with a chance of 1.6e-7, and nobody outside can make them.
+        `time_ms` is the log's. A key is kept as 60 bits of its hash, the most that Python holds in
+        32 bytes: two keys of a window of 2.4 million meet with a chance of 2.5e-6, and nobody
+        outside can make them.
         """
         self._forget(offset, time_ms)
-        mark = hash(key)
-        repeated = mark in self._last
-        self._last[mark] = offset
+        mark = hash(key) >> 4
+        repeated = mark in self._marks
+        if repeated:
+            self._copies[mark] = self._copies.get(mark, 0) + 1
+        else:
+            self._marks.add(mark)
         self._keys.append(mark)
         self._offsets.append(offset)
         self._times.append(time_ms)
@@ -85,14 +101,19 @@ class Window:
         while head < end and (offsets[head] < lowest or times[head] < oldest_ms):
             if times[head] >= oldest_ms:
                 self._cut_ms = times[head]
-            key = self._keys[head]
-            if self._last.get(key) == offsets[head]:
-                del self._last[key]
+            self._leave(self._keys[head])
             head += 1
         self._head = head
         if self._cut_ms is not None and self._cut_ms < oldest_ms:
             self._cut_ms = None
         self._compact()
+
+    def _leave(self, mark: int) -> None:
+        copies = self._copies.pop(mark, 0)
+        if not copies:
+            self._marks.remove(mark)
+        elif copies > 1:
+            self._copies[mark] = copies - 1
 
     def _compact(self) -> None:
         """Give back the arrays' dead front once it is half of them."""

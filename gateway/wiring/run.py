@@ -1,6 +1,7 @@
 """The life of a process: open, serve, deliver, and on a signal end in order."""
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -22,6 +23,11 @@ from gateway.wiring.stop import Stop, end_all, leave
 
 _log = logging.getLogger("gateway")
 
+COLLECT_AT = (10_000, 20, 20)
+"""When the collector of garbage looks: a request makes hundreds of objects, and leaves no cycles.
+
+At Python's 700, 10, 10 it took a sixth of the CPU time, mostly walking what was built at start.
+"""
 LONGEST_RESTART_SECONDS = 60.0
 LONGEST_OPENING_SECONDS = 10.0
 """Between two tries to reach Kafka at the start."""
@@ -60,7 +66,10 @@ def run(
 
 
 def run_loop(main: Callable[[Stop], Awaitable[int]]) -> int:
-    """Run `main` in an event loop, ended by signals."""
+    """Run `main` in an event loop, ended by signals. What has been built by now stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AT)
 
     async def listening() -> int:
         stop = Stop()
