@@ -5,6 +5,7 @@ The jars are fetched once, into `.cache/kafka` of the checkout. See `tests/broke
 
 import asyncio
 import fcntl
+import os
 import shutil
 import signal
 import socket
@@ -139,11 +140,14 @@ class Broker:
 
     def pause(self) -> None:
         """Freeze it: connections stay up, nothing answers."""
-        self._send(signal.SIGSTOP)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until its every thread has stopped
 
     def resume(self) -> None:
         """Let it go on."""
-        self._send(signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def wipe(self) -> None:
         """Remove what it holds, when it is stopped."""
@@ -182,10 +186,6 @@ class Broker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-    def _send(self, which: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(which)
 
 
 def fetched(needs: Needs) -> Path:

@@ -5,6 +5,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 
+from gateway.adapters.kafka import mend
 from gateway.adapters.kafka.connect import Connect, tls_context
 from gateway.adapters.kafka.errors import LibraryLog
 from gateway.adapters.kafka.member import Group, Member
@@ -53,6 +54,7 @@ class KafkaBuffer:
     async def start(self) -> None:
         """Connect; make or check the topics. Raises as the port says."""
         self._library_log.install()
+        mend.install()
         self._connect = Connect(
             self._settings, await asyncio.to_thread(tls_context, self._settings)
         )

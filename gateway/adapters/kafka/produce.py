@@ -14,6 +14,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 
 from gateway.adapters.kafka.connect import Connect
 from gateway.adapters.kafka.errors import bounded
+from gateway.adapters.kafka.mend import allow_expiry
 from gateway.ports import BufferUnavailableError, Draft
 
 _log = logging.getLogger("gateway.buffer")
@@ -99,18 +100,14 @@ def _looked_at(sent: asyncio.Future[Any]) -> None:
 
 
 async def _close(producer: AIOKafkaProducer, seconds: float) -> None:
-    """Stop a producer, whatever state it is in, and close its connections.
-
-    Batches of an idempotent producer never expire, and stop() waits for them all. There is no
-    public way to give them up; a sender that believes itself not idempotent lets them expire.
-    """
-    sender = producer._sender  # noqa: SLF001
-    sender._txn_manager = None  # noqa: SLF001
+    """Stop a producer, whatever state it is in, and close its connections."""
+    allow_expiry(producer)
     with suppress(KafkaError, TimeoutError):
         async with asyncio.timeout(seconds):
             await producer.stop()
-    if sender.sender_task is not None:
-        sender.sender_task.cancel()
+    sending = producer._sender.sender_task  # noqa: SLF001 - it goes on when stop() did not end
+    if sending is not None:
+        sending.cancel()
     with suppress(KafkaError, TimeoutError):
         async with asyncio.timeout(seconds):
             await producer.client.close()

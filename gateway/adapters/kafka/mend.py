@@ -1,0 +1,49 @@
+"""Faults of the client library that would end its tasks or fill the log, mended from outside.
+
+Of aiokafka 0.14; each goes when the library has mended it.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, conn
+from aiokafka.errors import KafkaConnectionError
+
+
+def install() -> None:
+    """Have every connection that is made from now on be a mended one."""
+    conn.AIOKafkaConnection = Connection
+
+
+class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # it has no types
+    """A connection whose closed transport is an error that the library expects.
+
+    uvloop raises RuntimeError where asyncio's own loop says nothing (aiokafka issue 1038): the
+    tasks that keep metadata, membership and writes going would end, and nobody would notice.
+    """
+
+    def send(self, *args: Any, **options: Any) -> Awaitable[Any]:
+        """Send a request; KafkaConnectionError where there is no connection any more."""
+        try:
+            answer: Awaitable[Any] = super().send(*args, **options)
+        except RuntimeError as error:
+            raise KafkaConnectionError(str(error)) from error
+        return answer
+
+
+class _Pending(set[Any]):
+    def remove(self, batch: object, /) -> None:
+        self.discard(batch)
+
+
+def allow_expiry(producer: AIOKafkaProducer) -> None:
+    """Let what a producer has not got through expire, so that stop() ends.
+
+    Batches of an idempotent producer never expire, and stop() waits for them all. There is no
+    public way to give them up; a sender that believes itself not idempotent lets them expire. A
+    batch that expires while it waits to be sent again was taken off the pending ones already,
+    and the library removes it once more.
+    """
+    producer._sender._txn_manager = None  # noqa: SLF001
+    waiting = producer._message_accumulator  # noqa: SLF001
+    waiting._pending_batches = _Pending(waiting._pending_batches)  # noqa: SLF001
