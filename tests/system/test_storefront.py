@@ -169,7 +169,7 @@ def check(shop: Shop, skus: list[str], unknown: int = 0) -> None:
     views = Counter((each.view.item_id, each.view.contact_id) for each in voyado.views)
     assert set(views) <= {(sku, contact) for sku in skus}
     assert max(views.values(), default=1) == 1
-    assert len(views) + unknown == len(skus)
+    assert len(skus) - unknown <= len(views)  # what was in doubt may have arrived
     [held] = voyado.carts.values()
     assert held.cart.items == ()
     filled = [each.cart for each in voyado.updates if each.cart.items]
