@@ -14,6 +14,7 @@ from gateway.model.attempt import Again, Done, Item, Tried, Verdict
 from gateway.model.envelope import Derived, Envelope
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Destination
+from gateway.sandbox.control import CONTROL
 from gateway.sandbox.dub import DUB, create_dub
 from gateway.sandbox.dub_workspace import DubSandbox, Workspace
 from gateway.sandbox.voyado import VOYADO, VoyadoSandbox, VoyadoState, create_voyado
@@ -77,7 +78,7 @@ def voyado(voyado_stand_in: StandIn, http: AiohttpClient) -> VoyadoDestination:
 
 
 async def test_carts_and_views_of_every_shape_are_taken(
-    voyado: VoyadoDestination, engage: VoyadoState
+    voyado: VoyadoDestination, engage: VoyadoState, voyado_stand_in: StandIn
 ) -> None:
     bare = {"contactId": "c"}
     carts = [
@@ -97,8 +98,16 @@ async def test_carts_and_views_of_every_shape_are_taken(
     ]
     assert await send(voyado, *carts) == (DELIVERED,) * 3
     assert await send(voyado, *views) == (DELIVERED,) * 2
+    assert await send(voyado, carts[0]) == (DELIVERED,)
+    assert await send(voyado, views[1]) == (DELIVERED,)
     assert set(engage.carts) == {"c-1", "c-2", "c-3"}
-    assert [received.view.item_id for received in engage.views] == ["SKU-1", "SKU-1"]
+    assert [received.view.item_id for received in engage.views] == ["SKU-1"] * 3
+    assert sorted(path for _, path, _ in voyado_stand_in.app[CONTROL].requests) == [
+        "/api/v2/tracking/carts",
+        "/api/v2/tracking/carts/batch",
+        "/api/v2/tracking/productview",
+        "/api/v2/tracking/productviews",
+    ]
 
 
 async def test_a_cart_emptied_by_a_sale_is_empty_and_a_repetition_changes_nothing(
