@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
 from gateway.adapters.http_client import AiohttpClient
 from gateway.model.attempt import Again, Done, Item, Tried, Verdict
