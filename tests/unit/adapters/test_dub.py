@@ -362,7 +362,8 @@ async def test_a_refusal_keeps_dubs_first_message_bounded(event_type: str) -> No
 
 @pytest.mark.parametrize("event_type", ["lead", "sale", "customer"])
 @pytest.mark.parametrize(
-    ("status", "code"), [(409, "invite_pending"), (410, "invite_expired"), (403, "exceeded_limit")]
+    ("status", "code"),
+    [(409, "invite_pending"), (410, "invite_expired"), (410, "x"), (403, "exceeded_limit")],
 )
 async def test_an_error_that_speaks_of_the_account_buries_nothing(
     event_type: str, status: int, code: str
