@@ -23,6 +23,8 @@ WEEK_MS = 7 * 24 * 3_600 * 1_000
 LEAD_CACHE_MS = 5 * 60 * 1_000
 DIRECT_SALE_LEAD = "Direct sale tracking lead event"
 
+DubDialect = Literal["current", "2024"]
+
 _ID_CHARACTERS = string.digits + string.ascii_letters
 _CLICK_CHARACTERS = 16
 
@@ -40,7 +42,7 @@ class DubSandbox:
     """
 
     api_key: str = "dub_sandbox"
-    dialect: Literal["current", "2024"] = "current"
+    dialect: DubDialect = "current"
     requests_per_minute: int | None = 1_200
     lead_visible_after_seconds: float = 0
     sale_takes_seconds: float = 0

@@ -372,6 +372,28 @@ async def test_an_error_that_speaks_of_the_account_buries_nothing(
     assert made == (None, Reason.UNAUTHORIZED)
 
 
+@pytest.mark.parametrize("event_type", ["lead", "sale", "customer"])
+@pytest.mark.parametrize(
+    ("status", "retry_after", "after_seconds"),
+    [
+        (500, str(NOW_MS + 50_000), None),
+        (502, str(NOW_MS + 50_000), None),
+        (403, str(NOW_MS + 50_000), None),
+        (429, str(NOW_MS + 50_000), 50),
+        (503, "30", 30),
+        (503, str(NOW_MS // 1000 + 30), 30),
+    ],
+)
+async def test_the_end_of_the_rate_limits_minute_on_other_errors_is_no_reason_to_wait(
+    event_type: str, status: int, retry_after: str, after_seconds: float | None
+) -> None:
+    http = OneAnswer(Answered(status, retry_after, b""))
+    again = await verdict(http, item(envelope(event_type)))
+    assert isinstance(again, Again)
+    expected = None if after_seconds is None else pytest.approx(after_seconds, abs=1)
+    assert again.after_seconds == expected
+
+
 async def test_a_conflict_is_a_refusal() -> None:
     made = await said(item(envelope("customer")), 409, error("conflict", "already exists"))
     assert made == (Outcome.DEAD, Reason.REFUSED)

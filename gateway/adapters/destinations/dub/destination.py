@@ -3,7 +3,10 @@
 Dub's answers carry the outcome, so a success that can't be read is no answer.
 """
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
 
 import orjson
 
@@ -86,7 +89,7 @@ class DubDestination:
             request.body,
             settings.timeout_seconds,
         )
-        answer = hide(answer, secret)
+        answer = _without_window(hide(answer, secret))
         return reply(answer, (self._verdict(item, answer),))
 
     async def start(self) -> None:
@@ -111,4 +114,18 @@ class DubDestination:
         return said or _UNREADABLE
 
 
+def _without_window(answer: Answered | Unanswered) -> Answered | Unanswered:
+    """Drop a `Retry-After` that only says when the minute of the rate limit ends.
+
+    Dub puts it on every error answer (dub.md 2), in epoch milliseconds; but for 429 it is no reason
+    to wait, least of all for the destination as a whole.
+    """
+    if isinstance(answer, Unanswered) or answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return answer
+    if _EPOCH_MS.fullmatch(answer.retry_after or "") is None:
+        return answer
+    return replace(answer, retry_after=None)
+
+
+_EPOCH_MS = re.compile(r"\d{12,}", re.ASCII)
 _UNREADABLE = Again(Reason.NO_ANSWER, detail="a success without the answer that Dub documents")
