@@ -394,6 +394,26 @@ async def test_the_end_of_the_rate_limits_minute_on_other_errors_is_no_reason_to
     assert again.after_seconds == expected
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "after_seconds"),
+    [
+        (str(NOW_MS + 50_000), 50),
+        (str(NOW_MS - 70_000), 5),
+        (str(NOW_MS + 3_600_000), 60),
+        ("90", 90),
+        ("0", 5),
+        (None, 5),
+    ],
+)
+async def test_a_clock_that_differs_from_dubs_neither_hammers_nor_stops_it(
+    retry_after: str | None, after_seconds: float
+) -> None:
+    again = await verdict(OneAnswer(Answered(429, retry_after, b"")), item(envelope("lead")))
+    assert isinstance(again, Again)
+    assert again.reason is Reason.RATE_LIMITED
+    assert again.after_seconds == pytest.approx(after_seconds, abs=0.2)
+
+
 async def test_a_conflict_is_a_refusal() -> None:
     made = await said(item(envelope("customer")), 409, error("conflict", "already exists"))
     assert made == (Outcome.DEAD, Reason.REFUSED)

@@ -102,7 +102,8 @@ class DubDestination:
         known = self._dialect.known(item, answer) if isinstance(answer, Answered) else None
         if known is not None:
             return known
-        return judge(answer, self._clock.now_ms(), lambda answer: self._read(item, answer))
+        verdict = judge(answer, self._clock.now_ms(), lambda answer: self._read(item, answer))
+        return _within_the_window(verdict, answer)
 
     def _read(self, item: Item, answer: Answered) -> Verdict:
         if succeeded(answer.status):
@@ -127,5 +128,20 @@ def _without_window(answer: Answered | Unanswered) -> Answered | Unanswered:
     return replace(answer, retry_after=None)
 
 
+def _within_the_window(verdict: Verdict, answer: Answered | Unanswered) -> Verdict:
+    """Mend the wait after a 429 that names the end of the minute, where our clock and Dub's differ.
+
+    Else a clock that is ahead would not wait at all, and one behind for a quarter of an hour.
+    """
+    if not isinstance(verdict, Again) or verdict.reason is not Reason.RATE_LIMITED:
+        return verdict
+    after = max(_LEAST_SECONDS, verdict.after_seconds or 0.0)
+    if isinstance(answer, Answered) and _EPOCH_MS.fullmatch(answer.retry_after or ""):
+        after = min(_WINDOW_SECONDS, after)
+    return replace(verdict, after_seconds=after)
+
+
+_LEAST_SECONDS = 5.0
+_WINDOW_SECONDS = 60.0
 _EPOCH_MS = re.compile(r"\d{12,}", re.ASCII)
 _UNREADABLE = Again(Reason.NO_ANSWER, detail="a success without the answer that Dub documents")
