@@ -6,7 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from gateway.adapters.destinations.dub import DubSettings
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.destinations.voyado import VoyadoSettings
 from gateway.adapters.kafka.settings import KafkaSettings

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from gateway import __version__, metrics
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileDestination, FileSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
 from gateway.adapters.http_client import AiohttpClient

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters import destinations
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileDestination, FileSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
 from gateway.adapters.http_client import AiohttpClient
