@@ -4,12 +4,9 @@ import asyncio
 import socket
 
 import pytest
-from aiohttp import TCPConnector
-from aiohttp.abc import ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from aiohttp.test_utils import TestServer, unused_port
 
-from gateway.adapters.http_client import ANSWER_BYTES, AiohttpClient, HttpClients, _public_socket
+from gateway.adapters.http_client import ANSWER_BYTES, AiohttpClient
 from gateway.model.attempt import Answered, Unanswered
 from gateway.model.outcome import Reason
 from tests.contract.scripted import (
@@ -174,93 +171,3 @@ async def test_a_request_that_found_no_free_connection_was_never_sent(scripted: 
     assert isinstance(answer, Unanswered)
     assert answer.detail == "no answer within 1 s"
     await http.stop()
-
-
-# Private addresses
-
-
-@pytest.fixture
-async def public_only(clients: HttpClients) -> AiohttpClient:
-    return clients.public_only
-
-
-PRIVATE = "no connection to {}: a private address, and allow_private_addresses is not set"
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0"])
-async def test_a_private_address_is_not_connected_to(
-    public_only: AiohttpClient, scripted: Scripted, host: str
-) -> None:
-    url = scripted.url.replace("127.0.0.1", host)
-    assert await unreachable(public_only, url) == PRIVATE.format(host.strip("[]"))
-    assert not scripted.got
-
-
-@pytest.mark.parametrize(
-    "host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "[::]", "%31%32%37.1"]
-)
-async def test_no_other_spelling_of_one_gets_past(
-    public_only: AiohttpClient, scripted: Scripted, host: str
-) -> None:
-    await unreachable(public_only, scripted.url.replace("127.0.0.1", host))
-    assert not scripted.got
-
-
-class Rebinding(ThreadedResolver):
-    """Name service for one name: another address each time it is asked."""
-
-    def __init__(self, *addresses: str) -> None:
-        super().__init__()
-        self.addresses = list(addresses)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await super().resolve(self.addresses.pop(0), port, family)
-        return [{**each, "hostname": host} for each in found]
-
-
-def answered_by(http: AiohttpClient, resolver: Rebinding) -> None:
-    """Let names be looked up by `resolver`, each time anew."""
-    assert http._session is not None
-    connector = http._session.connector
-    assert isinstance(connector, TCPConnector)
-    connector._resolver = resolver
-    connector._use_dns_cache = False
-
-
-async def test_a_name_that_stands_for_a_private_address_a_moment_later_gets_nobody_past(
-    public_only: AiohttpClient, scripted: Scripted
-) -> None:
-    """DNS re-binding: whoever asked first saw a public address; what counts is the connection's."""
-    resolver = Rebinding("192.0.2.1", "127.0.0.1")
-    answered_by(public_only, resolver)
-    checked = await resolver.resolve("hooks.example")
-    assert checked[0]["host"] == "192.0.2.1"
-    url = scripted.url.replace("127.0.0.1", "hooks.example")
-    assert await unreachable(public_only, url) == PRIVATE.format("hooks.example")
-    assert not scripted.got
-
-
-async def test_a_name_that_was_never_private_is_connected_to_and_known_by_its_name(
-    clients: HttpClients, scripted: Scripted
-) -> None:
-    """The same, where private addresses are allowed: so it is the guard that stopped it."""
-    answered_by(clients.any_address, Rebinding("127.0.0.1"))
-    scripted.expect(status(200))
-    url = scripted.url.replace("127.0.0.1", "hooks.example")
-    assert isinstance(await post(clients.any_address, url), Answered)
-    assert scripted.got[0].headers["host"].startswith("hooks.example:")
-
-
-@pytest.mark.parametrize(
-    ("family", "where"),
-    [(socket.AF_INET, ("1.1.1.1", 443)), (socket.AF_INET6, ("2606:4700::1111", 443, 0, 0))],
-)
-def test_a_public_address_gets_its_socket(
-    family: socket.AddressFamily, where: tuple[str, int] | tuple[str, int, int, int]
-) -> None:
-    """Asked of the guard itself: a test connects to nothing outside."""
-    info = (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where)
-    with _public_socket(info) as made:
-        assert (made.family, made.type) == (family, socket.SOCK_STREAM)
