@@ -1,7 +1,7 @@
 """What the contract suite must know of each kind of destination, and how it makes one.
 
 The kinds are those of the settings union, one of each as `config/reference.toml` has it: a kind
-without a case is a type error in `case_of`, and ends the collection of the tests.
+without a case is a type error in `cases_of`, and ends the collection of the tests.
 """
 
 import base64
@@ -70,24 +70,28 @@ class Case:
         return build_destination(settings, clients, StoppedClock())
 
 
-def case_of(settings: AnyDestination) -> Case:
-    """Return the case of a kind."""
+def cases_of(settings: AnyDestination) -> dict[str, Case]:
+    """Return the cases of a kind by name: one, or one for each API that it speaks."""
     match settings:
         case VoyadoSettings():
-            return _voyado()
+            return {"voyado": _voyado()}
         case DubSettings():
-            return _dub()
+            return {"dub": _dub()}
         case WebhookSettings():
-            return _webhook()
+            return {"webhook": _webhook()}
         case FileSettings():
-            return Case(
-                FileSettings,
-                {"events": ("page", b"")},
-                lambda folder: {"kind": "file", "path": folder},
-                http=False,
-            )
+            return {"file": _file()}
         case _:
             assert_never(settings)
+
+
+def _file() -> Case:
+    return Case(
+        FileSettings,
+        {"events": ("page", b"")},
+        lambda folder: {"kind": "file", "path": folder},
+        http=False,
+    )
 
 
 def _voyado() -> Case:
@@ -207,4 +211,6 @@ def _is_signed(got: Got) -> bool:
 
 
 REFERENCE = load(data_folder("config") / "reference.toml", {}).destinations
-CASES: dict[str, Case] = {settings.kind: case_of(settings) for settings in REFERENCE.values()}
+CASES: dict[str, Case] = {
+    name: case for settings in REFERENCE.values() for name, case in cases_of(settings).items()
+}
