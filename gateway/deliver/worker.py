@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from gateway.deliver import entries, measure, policy
 from gateway.deliver.book import Book, remembered
-from gateway.deliver.journal import OUTAGE_SECONDS, Journal
+from gateway.deliver.journal import OUTAGE_SECONDS, SELDOM, Journal
 from gateway.deliver.judge import Judge, Judged, Routes, window_of
 from gateway.deliver.lanes import Entry, Lanes
 from gateway.deliver.pace import Pace
@@ -422,7 +422,8 @@ class _Worker:
                 await self._commit()
                 await self._stand()
             except BufferUnavailableError as error:
-                LOG.warning("%s: position not kept, trying again: %s", self._parts.name, error)
+                name = self._parts.name
+                LOG.warning("%s: position not kept, trying again: %s", name, error, extra=SELDOM)
 
     async def _expire(self) -> None:
         """Bury what has had its time, tried or not (rule 5)."""
