@@ -263,6 +263,14 @@ async def test_state_keeps_the_last_record_of_each_key(buffer: Buffer) -> None:
     assert (await buffer.span(Log.STATE, 0)).next == 18
 
 
+async def test_an_empty_value_removes_a_key_from_state(buffer: Buffer) -> None:
+    await buffer.publish(Log.STATE, [Draft(0, b"1", b"a"), Draft(0, b"1", b"b")])
+    await buffer.publish(Log.STATE, [Draft(0, b"", b"a")])
+    await buffer.publish(Log.STATE, [Draft(0, b"2", b"c")])
+    records = await buffer.read(Log.STATE, 0, 0, 1000)
+    assert {r.key: r.value for r in records if r.value} == {b"b": b"1", b"c": b"2"}
+
+
 async def test_what_was_published_and_committed_is_there_after_a_restart(place: Place) -> None:
     async def commit(assignment: Assignment) -> None:
         await assignment.commit(Position(3, 1))
