@@ -10,7 +10,7 @@ from gateway.model.attempt import Answered, Unanswered
 from gateway.model.outcome import Reason
 
 ANSWER_BYTES = 65_536
-"""How much of an answer is read; of a longer one the rest is never received."""
+"""How much of an answer is read by default; of a longer one the rest is never received."""
 
 KEEP_ALIVE_SECONDS = 4.0
 """Below what common servers allow an idle connection (Node: 5 s). A server that closes one just
@@ -40,10 +40,11 @@ class _Progress:
 
 
 class AiohttpClient:
-    """The `HttpClient` of the destinations. Redirects are answers; no cookies, no proxy."""
+    """The `HttpClient` of destinations and sources. Redirects are answers; no cookies, no proxy."""
 
-    def __init__(self, connections: int = 100) -> None:
+    def __init__(self, connections: int = 100, answer_bytes: int = ANSWER_BYTES) -> None:
         self._connections = connections
+        self._answer_bytes = answer_bytes
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -83,7 +84,9 @@ class AiohttpClient:
                 return _unanswered(progress, error, timeout_seconds)
         if progress.status is None:  # cannot be: `_run` ends with a status or raises
             return Unanswered(Reason.NO_ANSWER, "no status came")
-        return Answered(progress.status, progress.retry_after, bytes(progress.body[:ANSWER_BYTES]))
+        return Answered(
+            progress.status, progress.retry_after, bytes(progress.body[: self._answer_bytes])
+        )
 
     async def _run(
         self, progress: _Progress, method: str, url: URL, headers: dict[str, str], body: bytes
@@ -102,7 +105,7 @@ class AiohttpClient:
             progress.status = response.status
             async for part in response.content.iter_any():
                 progress.body += part
-                if len(progress.body) >= ANSWER_BYTES:
+                if len(progress.body) >= self._answer_bytes:
                     response.close()
                     return
 

@@ -156,6 +156,27 @@ def _sales_from_two_sides(subject: Subject) -> Found:
             )
 
 
+def _sources_without_sites(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.site not in subject.settings.sites:
+            known = ", ".join(sorted(subject.settings.sites)) or "none yet"
+            yield _error(
+                ("sources", name, "site"),
+                f'names "{source.site}", which is no site',
+                f"add [sites.{source.site}], or use one of those there are: {known}",
+            )
+
+
+def _silent_sources(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if not source.webhook_secrets and not source.poll_seconds:
+            yield _warning(
+                ("sources", name),
+                "neither takes webhooks nor polls, so nothing comes from it",
+                "set webhook_secrets, or poll_seconds above 0",
+            )
+
+
 def _listen_twice(subject: Subject) -> Found:
     settings = subject.settings
     ports: dict[int, str] = {}
@@ -248,6 +269,8 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_public_secrets, frozenset()),
     (_sites_without_keys, frozenset()),
     (_sales_from_two_sides, frozenset()),
+    (_sources_without_sites, frozenset({"sites"})),
+    (_silent_sources, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
     (_window_in_log, frozenset({"buffer", "dedup"})),

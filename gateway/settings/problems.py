@@ -48,6 +48,8 @@ _FORMS = {
     "servers": "write host:port, for example kafka:9092",
     "topic_prefix": "use letters, digits, ., _ and -, for example gateway.",
     "path_prefix": "write a path like /api/v2/tracking, without a slash at its end",
+    "trackers": "write ids as PostGrid shows them: tracker_…",
+    "ids": "write where an order's metadata holds it: metadata.customerId",
     "[key]": "use letters, digits, - and _, at most 64",
 }
 """What is right where a pattern decides, by the setting's name."""
@@ -99,8 +101,6 @@ def _nearest(place: Place, known: Collection[str]) -> str:
 
 
 def _comes_later(error: ErrorDetails, place: Place) -> tuple[str, str] | None:
-    if place == ("sources",):
-        return "come in a later version", "leave [sources] out"
     if error["type"] not in {"literal_error", "union_tag_invalid"}:
         return None
     found = error.get("input")

@@ -171,7 +171,6 @@ kind = "webhook"
     ("text", "place", "remedy"),
     [
         ('[destinations.hook]\nkind = "webhook"', "destinations.hook", "file"),
-        ('[sources.mail]\nkind = "postgrid"', "sources", "leave [sources] out"),
     ],
 )
 def test_what_comes_in_a_later_version_is_told_so(
