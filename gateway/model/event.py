@@ -252,7 +252,6 @@ Event = Annotated[
 EventType = Literal["page", "product", "cart", "lead", "sale", "customer", "custom"]
 
 
-
 @_strict
 class MailPiece(Base, total=False):
     """What events about a piece of direct mail have, besides the ids in its order's metadata."""

@@ -8,6 +8,7 @@ webhooks reads on in the log before it judges, so replicas know of each other.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,12 +27,13 @@ MOST_ORDERS = 200_000
 class Listing(NamedTuple):
     """How far a listing was read: all before `floor_ms` is done, from there on what `done` names.
 
-    `count` is what the account said that there is when it was read to its end.
+    `rows` is how many it had when it was read to its end; -1 when some were left for later.
     """
 
-    count: int = 0
+    rows: int = 0
     floor_ms: int = 0
-    done: frozenset[str] = frozenset()
+    done: Mapping[str, int] = MappingProxyType({})
+    """When each was created, by its id."""
 
     def holds(self, item_id: str, created_ms: int) -> bool:
         """Whether an item was done before."""
@@ -125,8 +127,7 @@ class Memory:
                 if said is not None:
                     self.visits[item_id] = said
             case "listing" if said is not None:
-                done = frozenset(said["done"])
-                self.listings[item_id] = Listing(said["count"], said["floor_ms"], done)
+                self.listings[item_id] = Listing(said["rows"], said["floor_ms"], said["done"])
 
     def _key(self, kind: str, item_id: str) -> str:
         return f"{self._prefix}{kind}/{item_id}"
@@ -145,5 +146,5 @@ def _of_order(state: OrderState) -> bytes:
 
 def _of_listing(listing: Listing) -> bytes:
     return orjson.dumps(
-        {"count": listing.count, "floor_ms": listing.floor_ms, "done": sorted(listing.done)}
+        {"rows": listing.rows, "floor_ms": listing.floor_ms, "done": dict(listing.done)}
     )

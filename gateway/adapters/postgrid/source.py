@@ -8,6 +8,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 from zlib import crc32
 
+from pydantic import ValidationError
+
+from gateway.adapters.postgrid.client import PostGridClient
+from gateway.adapters.postgrid.errors import KeyRefusedError, NoSuchThingError, PostGridError
 from gateway.adapters.postgrid.memory import Memory
 from gateway.adapters.postgrid.receive import (
     SIGNATURE_HEADER,
@@ -55,11 +59,33 @@ class Orders(Protocol):
         """
 
 
+class ClientOrders:
+    """The `Orders` that the client gets."""
+
+    def __init__(self, client: PostGridClient) -> None:
+        self._client = client
+
+    async def order(self, order_id: str) -> Mapping[str, Any] | None:
+        """Return an order, whatever its kind; see `Orders`."""
+        try:
+            found = await self._client.find_order(order_id)
+        except (NoSuchThingError, KeyRefusedError, ValidationError):  # no id of PostGrid's
+            return None
+        except PostGridError as error:
+            raise OrderAwayError(str(error)) from error
+        return found.wire()
+
+
 class PostgridSource:
     """The `Source` for one PostGrid account, and the way in for what is polled."""
 
     def __init__(
-        self, settings: PostgridSettings, memory: Memory, ingest: Ingest, orders: Orders, clock: Clock
+        self,
+        settings: PostgridSettings,
+        memory: Memory,
+        ingest: Ingest,
+        orders: Orders,
+        clock: Clock,
     ) -> None:
         self.settings = settings
         self.memory = memory
@@ -68,9 +94,7 @@ class PostgridSource:
         """Set when PostGrid spoke of a visit without telling it: polling finds it."""
         self._ingest = ingest
         self._orders = orders
-        self._secrets = [
-            each.get_secret_value().encode() for each in settings.webhook_secrets
-        ]
+        self._secrets = [each.get_secret_value().encode() for each in settings.webhook_secrets]
         self._told: OrderedDict[str, Mapping[str, Any]] = OrderedDict()
         self._locks = [asyncio.Lock() for _ in range(SHARDS)]
 
@@ -161,20 +185,20 @@ class PostgridSource:
         async with self._alone(orders):
             for each in orders:
                 await self.memory.refresh("order", each.order_id)
-            latest = dict(self.memory.orders)if len(orders) > MOST_TOLD else {
-                each.order_id: self.memory.orders[each.order_id]
-                for each in orders
-                if each.order_id in self.memory.orders
-            }
-            news = []
-            for each in sorted(orders, key=lambda each: each.state[1:3]):
-                known = latest.get(each.order_id)
-                if each.state.is_news(known) and (known or each.state.updated_ms >= old_ms):
-                    latest[each.order_id] = each.state
-                    news.append(each)
+            news = self._news(orders, old_ms)
             await self._bring([each.event for each in news])
             await self.memory.keep(orders={each.order_id: each.state for each in news})
         return len(news)
+
+    def _news(self, orders: Sequence[OrderSeen], old_ms: int) -> list[OrderSeen]:
+        latest = {each.order_id: self.memory.orders.get(each.order_id) for each in orders}
+        news = []
+        for each in sorted(orders, key=lambda each: (each.state.updated_ms, each.state.progress)):
+            known = latest[each.order_id]
+            if each.state.is_news(known) and (known or each.state.updated_ms >= old_ms):
+                latest[each.order_id] = each.state
+                news.append(each)
+        return news
 
     async def bring_visits(self, events: Sequence[dict[str, Any]]) -> None:
         """Bring visits. Raises BufferFailedError."""

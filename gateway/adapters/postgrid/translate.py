@@ -91,8 +91,8 @@ class VisitSeen(NamedTuple):
 def order_seen(order: Mapping[str, Any], kind: str | None, ids: Ids, now_ms: int) -> OrderSeen:
     """Read an order. `kind` is what the message's type says. Raises UnusableError."""
     order_id = _id(order.get("id"), "an order without an id")
-    created_ms = _instant(order.get("createdAt"), now_ms)
-    updated_ms = _instant(order.get("updatedAt"), created_ms)
+    created_ms = instant_ms(order.get("createdAt"), now_ms)
+    updated_ms = instant_ms(order.get("updatedAt"), created_ms)
     found = {
         "kind": kind or _kind(order, order_id),
         "status": order.get("status"),
@@ -125,7 +125,7 @@ def visit_seen(visit: Mapping[str, Any], now_ms: int) -> VisitSeen:
     visit_id = _id(visit.get("id"), "a visit without an id")
     tracker_id = _id(visit.get("tracker"), "a visit without its tracker")
     order_id = _id(visit.get("orderID"), "a visit without its order")
-    created_ms = _instant(visit.get("createdAt"), now_ms)
+    created_ms = instant_ms(visit.get("createdAt"), now_ms)
     device = visit.get("device")
     found = {
         "device": None if device == UNKNOWN_DEVICE else device,
@@ -250,7 +250,8 @@ def _kind(order: Mapping[str, Any], order_id: str) -> str | None:
     return by_id if by_id in ORDER_KINDS else None
 
 
-def _instant(text: object, otherwise_ms: int) -> int:
+def instant_ms(text: object, otherwise_ms: int) -> int:
+    """Read an instant as PostGrid writes it; `otherwise_ms` where it is none."""
     try:
         return parse_ms(text) if isinstance(text, str) else otherwise_ms
     except (ValueError, OverflowError):

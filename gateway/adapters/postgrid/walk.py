@@ -4,7 +4,7 @@ PostGrid pages by offset only, has no cursor and does not say in which order it 
 (postgrid.md, 1), so a row may be on two pages, or on none.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from gateway.adapters.postgrid.answers import Item, Page
 
@@ -26,7 +26,7 @@ Told = Callable[[int, int], None]
 
 async def walk(
     fetch: Fetch[Item], told: Told | None = None, limit: int = LIMIT
-) -> AsyncIterator[Item]:
+) -> AsyncGenerator[Item]:
     """Yield every row once.
 
     New rows at the front push others on: those come twice, and are told by their id; the new ones

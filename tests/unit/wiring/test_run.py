@@ -150,7 +150,7 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-@pytest.mark.logs_errors("archive: cannot be opened.*no folder", "archive: delivery failed")
+@pytest.mark.logs_errors("archive: cannot be opened.*no folder", "archive: failed")
 async def test_a_delivery_that_fails_begins_again() -> None:
     ending = asyncio.Event()
     faults: list[Exception] = [OSError("no folder"), RuntimeError("a fault")]
