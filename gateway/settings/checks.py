@@ -20,6 +20,8 @@ EVENT_BYTES = 1_000
 DAY_SECONDS = 86_400.0
 HAND_OVER_SECONDS = 10.0
 """For what comes after the last answer: outcomes, the commit."""
+LAST_RETRY_SECONDS = 28_800.0
+"""PostGrid sends a webhook again after 1, 2 and 4 hours (postgrid.md, 4), and a little more."""
 _GIB = 1 << 30
 
 
@@ -177,6 +179,16 @@ def _silent_sources(subject: Subject) -> Found:
             )
 
 
+def _retries_too_old(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.webhook_secrets and source.webhook_age_seconds < LAST_RETRY_SECONDS:
+            yield _warning(
+                ("sources", name, "webhook_age_seconds"),
+                "may refuse PostGrid's retries, the last of which comes after 7 hours",
+                f"set it to {LAST_RETRY_SECONDS:g} at least",
+            )
+
+
 def _listen_twice(subject: Subject) -> Found:
     settings = subject.settings
     ports: dict[int, str] = {}
@@ -271,6 +283,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_sales_from_two_sides, frozenset()),
     (_sources_without_sites, frozenset({"sites"})),
     (_silent_sources, frozenset()),
+    (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
     (_window_in_log, frozenset({"buffer", "dedup"})),

@@ -19,6 +19,8 @@ const FAULTS = [
   ["Answer byte by byte", { kind: "slow_drip" }],
   ["Huge answer", { kind: "huge_answer" }],
   ["200 that is no JSON", { kind: "invalid_json" }],
+  ["A row comes while it is paged", { kind: "drift", insert: 1 }, "PostGrid"],
+  ["A row goes while it is paged", { kind: "drift", insert: 0, remove: 1 }, "PostGrid"],
 ];
 
 const $ = (id) => document.getElementById(id);
@@ -119,6 +121,7 @@ function show(text) {
   const { service, totals, faults, requests, ...held } = JSON.parse(text);
   document.title = `${service} sandbox`;
   $("service").textContent = service;
+  showFaultButtons(service);
   showTotals(totals);
   showFaults(faults);
   $("requests").replaceChildren(table(requests));
@@ -158,15 +161,20 @@ async function keepRefreshing() {
   setTimeout(keepRefreshing, REFRESH_MS);
 }
 
-for (const [label, fault] of FAULTS) {
-  const button = element("button", label);
-  button.type = "button";
-  button.addEventListener("click", () => {
-    const times = Number($("times").value);
-    ask("POST", "/_sandbox/faults", times ? { ...fault, times } : fault);
-  });
-  $("fault-buttons").append(button);
+function showFaultButtons(service) {
+  if ($("fault-buttons").hasChildNodes()) return;
+  for (const [label, fault, only] of FAULTS) {
+    if (only && only !== service) continue;
+    const button = element("button", label);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      const times = Number($("times").value);
+      ask("POST", "/_sandbox/faults", times ? { ...fault, times } : fault);
+    });
+    $("fault-buttons").append(button);
+  }
 }
+
 $("clear-faults").addEventListener("click", () => ask("DELETE", "/_sandbox/faults"));
 $("forget").addEventListener("click", () => ask("DELETE", "/_sandbox/state"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -9,7 +9,7 @@ the window tells copies.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Generic
 
@@ -34,7 +34,7 @@ from gateway.adapters.postgrid.translate import (
     instant_ms,
     visit_seen,
 )
-from gateway.adapters.postgrid.walk import LIMIT, OVERLAP, Fetch, walk
+from gateway.adapters.postgrid.walk import LIMIT, OVERLAP, walk
 from gateway.metrics import POLLED_EVENTS, POLLS
 from gateway.model.retry import backoff_seconds
 from gateway.ports import BufferFailedError
@@ -297,7 +297,9 @@ class Reading:
 
 
 async def read(
-    fetch: Fetch[Item], reading: Reading, created_ms: Callable[[Item], int]
+    fetch: Callable[[int, int], Awaitable[Page[Item]]],
+    reading: Reading,
+    created_ms: Callable[[Item], int],
 ) -> AsyncGenerator[Item]:
     """Yield the rows that are not done, each once.
 
@@ -330,7 +332,12 @@ async def read(
 class _Pages(Generic[Item]):
     """A listing from `shift` on; its first page may have been fetched before."""
 
-    def __init__(self, fetch: Fetch[Item], first: Page[Item] | None, shift: int) -> None:
+    def __init__(
+        self,
+        fetch: Callable[[int, int], Awaitable[Page[Item]]],
+        first: Page[Item] | None,
+        shift: int,
+    ) -> None:
         self.count = 0
         """How many rows the whole listing has, as last heard."""
         self._fetch = fetch

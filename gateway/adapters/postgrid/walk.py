@@ -18,16 +18,16 @@ ROUNDS = 5
 MOST_STEPS_BACK = 50
 """Of one pass; a listing that shrinks faster than it is read is not read for ever."""
 
-Fetch = Callable[[int, int], Awaitable[Page[Item]]]
-"""Given `skip` and `limit`, the page."""
 Told = Callable[[int, int], None]
 """Told after each page how many rows have been read, and how many there are."""
 
 
 async def walk(
-    fetch: Fetch[Item], told: Told | None = None, limit: int = LIMIT
+    fetch: Callable[[int, int], Awaitable[Page[Item]]],
+    told: Told | None = None,
+    limit: int = LIMIT,
 ) -> AsyncGenerator[Item]:
-    """Yield every row once.
+    """Yield every row once; `fetch` gives the page for `skip` and `limit`.
 
     New rows at the front push others on: those come twice, and are told by their id; the new ones
     are found by beginning again, until known rows are reached. Rows that go pull others forward:
