@@ -118,7 +118,8 @@ class MailHouse:
                 return self._page(held, query)
             case [_, order_id]:
                 return self.orders.get(order_id)
-        return None
+            case _:
+                return None
 
     def _tracker(self, tracker: str) -> dict[str, Any]:
         count = len(self.visits[tracker])

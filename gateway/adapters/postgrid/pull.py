@@ -9,9 +9,9 @@ the window tells copies.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from gateway.adapters.postgrid.answers import Event as Happened
 from gateway.adapters.postgrid.answers import Item, Order, Page, Tracker, Visit
@@ -59,6 +59,13 @@ SWEEP_SHARE = 10
 """Orders are listed again when this many times as long as it took has passed."""
 EVENTS_LISTING = "events"
 ORDER_EVENTS = tuple(f"{each}.{what}" for each in KIND_OF_OBJECT for what in ("created", "updated"))
+
+
+class Fetch(Protocol[Item]):
+    """Gets a page of a listing."""
+
+    async def __call__(self, skip: int, limit: int) -> Page[Item]:
+        """Return the page. Raises PostGridError."""
 
 
 class Puller:
@@ -297,7 +304,7 @@ class Reading:
 
 
 async def read(
-    fetch: Callable[[int, int], Awaitable[Page[Item]]],
+    fetch: Fetch[Item],
     reading: Reading,
     created_ms: Callable[[Item], int],
 ) -> AsyncGenerator[Item]:
@@ -308,7 +315,7 @@ async def read(
     before the end of last time; else the whole listing is read.
     """
     first = await fetch(0, LIMIT)
-    reading.count = first.total_count
+    reading.count = first.total_count  # what came later may have been passed over
     newest_first, shift = _direction([created_ms(each) for each in first.data]), 0
     if newest_first is False and first.total_count > LIMIT:
         shift = max(0, min(reading.known.rows, first.total_count) - OVERLAP)
@@ -316,7 +323,6 @@ async def read(
     row_of_done = 0
     async with aclosing(walk(pages.fetch)) as rows:
         async for row in rows:
-            reading.count = pages.count
             at_ms = created_ms(row)
             if reading.is_done(row.id, at_ms):
                 row_of_done += 1
@@ -334,12 +340,10 @@ class _Pages(Generic[Item]):
 
     def __init__(
         self,
-        fetch: Callable[[int, int], Awaitable[Page[Item]]],
+        fetch: Fetch[Item],
         first: Page[Item] | None,
         shift: int,
     ) -> None:
-        self.count = 0
-        """How many rows the whole listing has, as last heard."""
         self._fetch = fetch
         self._first = first
         self._shift = shift
@@ -349,7 +353,6 @@ class _Pages(Generic[Item]):
         page, self._first = self._first, None
         if page is None or skip:
             page = await self._fetch(skip + self._shift, limit)
-        self.count = page.total_count
         return page.model_copy(update={"total_count": page.total_count - self._shift})
 
 

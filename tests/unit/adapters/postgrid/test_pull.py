@@ -249,10 +249,10 @@ def test_wherever_polling_is_killed_nothing_is_lost_and_nothing_counts_twice(
 
 async def die(office: Office, data: st.DataObject) -> None:
     """Let a round meet its end somewhere."""
-    answers = data.draw(st.integers(0, 12))
+    answers: int = data.draw(st.integers(0, 12))
     office.house.down = lambda _path: len(office.house.asked) >= until
     until = len(office.house.asked) + answers
-    log = data.draw(st.sampled_from([Log.EVENTS, Log.STATE, None]))
+    log: Log | None = data.draw(st.sampled_from([Log.EVENTS, Log.STATE, None]))
     if log:
         office.buffer.fail_next(log, written=data.draw(st.booleans()))
     try:
