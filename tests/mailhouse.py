@@ -104,22 +104,24 @@ class MailHouse:
 
     def _found(self, path: str, query: dict[str, str]) -> dict[str, Any] | None:
         match path.split("/"):
-            case ["trackers"]:
-                return self._page([self._tracker(each) for each in self.visits], query)
             case ["trackers", tracker]:
                 return self._tracker(tracker) if tracker in self.visits else None
             case ["trackers", tracker, "visits"]:
                 return self._page(self.visits[tracker], query)
-            case ["events"]:
-                return self._page(self.events, query)
-            case [kind]:
-                prefix = {"letters": "letter_", "postcards": "postcard_"}.get(kind, "none_")
-                held = [each for name, each in self.orders.items() if name.startswith(prefix)]
-                return self._page(held, query)
+            case [listing]:
+                return self._page(self._listed(listing), query)
             case [_, order_id]:
                 return self.orders.get(order_id)
             case _:
                 return None
+
+    def _listed(self, listing: str) -> list[dict[str, Any]]:
+        if listing == "trackers":
+            return [self._tracker(each) for each in self.visits]
+        if listing == "events":
+            return self.events
+        prefix = {"letters": "letter_", "postcards": "postcard_"}.get(listing, "none_")
+        return [each for name, each in self.orders.items() if name.startswith(prefix)]
 
     def _tracker(self, tracker: str) -> dict[str, Any]:
         count = len(self.visits[tracker])

@@ -97,9 +97,8 @@ async def test_a_body_is_taken_whatever_it_says_that_it_is(
 async def test_a_large_body_is_refused_unread(
     source: ScriptedSource, client: aiohttp.ClientSession
 ) -> None:
-    async with client.post(
-        "/v1/hooks/postgrid/mail", data=io.BytesIO(bytes(1024 * 1024 + 1))
-    ) as answer:
+    body = io.BytesIO(bytes(1024 * 1024 + 1))
+    async with client.post("/v1/hooks/postgrid/mail", data=body) as answer:
         assert answer.status == 413
     assert source.bodies == []
 

@@ -1,6 +1,7 @@
 """Polling: what no webhook brought is found, once, whatever ends a round and wherever."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -224,14 +225,16 @@ def test_wherever_polling_is_killed_nothing_is_lost_and_nothing_counts_twice(
 
     async def main() -> None:
         office = Office(partitions=2)
-        office.house.newest_first = data.draw(st.booleans())
+        newest_first: bool = data.draw(st.booleans())
+        office.house.newest_first = newest_first
         for _ in range(data.draw(st.integers(1, 4))):
             fill(office, data.draw(st.integers(0, 130)), 3)
             if data.draw(st.booleans()):
                 raw = order("letter_0", "completed", START_MS + 10_000)
                 office.house.orders["letter_0"] = raw
                 assert await office.hook("letter.updated", raw) in {Hook.TAKEN, Hook.KNOWN}
-            if office.house.visits["tracker_1"] and data.draw(st.booleans()):
+            hooked: bool = data.draw(st.booleans())
+            if hooked and office.house.visits["tracker_1"]:
                 await office.hook("tracker.visited", office.house.visits["tracker_1"][-1])
             await die(office, data)
             office.begin()
@@ -255,9 +258,7 @@ async def die(office: Office, data: st.DataObject) -> None:
     log: Log | None = data.draw(st.sampled_from([Log.EVENTS, Log.STATE, None]))
     if log:
         office.buffer.fail_next(log, written=data.draw(st.booleans()))
-    try:
+    with suppress(PostGridError, BufferUnavailableError):
         await office.puller.poll()
-    except (PostGridError, BufferUnavailableError):
-        pass
     office.buffer.release()
     office.house.down = lambda _path: False
