@@ -5,7 +5,7 @@ commands of `gateway postgrid` are made from `CALLS`; so neither can lack a call
 """
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Generic, Protocol, Self, TypeVar, overload
+from typing import Any, Generic, Protocol, Self, TypeAlias, TypeVar, overload
 
 from gateway.adapters.postgrid.answers import (
     Answer,
@@ -200,7 +200,10 @@ class Events(Group):
 
 GROUPS: tuple[type[Group], ...] = (Trackers, Visits, Orders, Webhooks, Events)
 
-CALLS: Mapping[str, Mapping[str, Call[Params, Answer]]] = {
+AnyCall: TypeAlias = Call[Any, Any]
+AnyListing: TypeAlias = Listing[Any, Any]
+
+CALLS: Mapping[str, Mapping[str, AnyCall]] = {
     group.__name__.lower(): {
         name: call for name, call in vars(group).items() if isinstance(call, Call)
     }

@@ -10,13 +10,9 @@ from gateway.adapters.postgrid.answers import Item, Page
 
 LIMIT = 100
 OVERLAP = 10
-"""Rows of a page that are read again with the next one. If none of them is known, more rows than
-that have gone meanwhile, and others may have been passed over."""
+"""Rows of a page that are read again with the next one: so many may go in between unnoticed."""
 ROUNDS = 5
-"""How often a listing is begun anew because its length changed while it was read."""
-
-MOST_STEPS_BACK = 50
-"""Of one pass; a listing that shrinks faster than it is read is not read for ever."""
+"""How often a listing is begun anew because it changed while it was read."""
 
 Told = Callable[[int, int], None]
 """Told after each page how many rows have been read, and how many there are."""
@@ -30,12 +26,14 @@ async def walk(
     """Yield every row once; `fetch` gives the page for `skip` and `limit`.
 
     New rows at the front push others on: those come twice, and are told by their id; the new ones
-    are found by beginning again, until known rows are reached. Rows that go pull others forward:
-    pages overlap, and where the overlap is lost, it goes back.
+    are found by beginning again, until known rows are reached. Rows that go pull others past the
+    reader, which the overlap makes up for; where that is lost, and where fewer rows were found
+    than there are said to be, everything is read again.
     """
     known: set[str] = set()
+    whole = True
     for round_ in range(ROUNDS):
-        reading = _Reading(known, limit, again=round_ > 0)
+        reading = _Reading(known, whole=whole)
         skip: int | None = 0
         while skip is not None:
             page = await fetch(skip, limit)
@@ -44,37 +42,33 @@ async def walk(
                 told(len(known), page.total_count)
             for row in rows:
                 yield row
-        if not reading.changed:
+        lacking = len(known) < reading.total
+        if not (reading.changed or lacking):
             return
+        whole = reading.lost or (lacking and round_ > 0)
 
 
 class _Reading:
     """One pass over a listing: what of each page is new, and where to read next."""
 
-    def __init__(self, known: set[str], limit: int, *, again: bool) -> None:
+    def __init__(self, known: set[str], *, whole: bool) -> None:
+        self.total = 0
         self.changed = False
-        """Whether the listing's length changed between two pages."""
+        """Whether the listing changed between two pages, as far as that shows."""
+        self.lost = False
+        """Whether rows may have been pulled past it."""
         self._known = known
-        self._limit = limit
-        self._again = again
-        self._total: int | None = None
-        self._steps_back = 0
+        self._whole = whole
 
     def take(self, page: Page[Item], skip: int) -> tuple[list[Item], int | None]:
         """Return the rows that are new, and the next `skip`, or None at the end."""
-        self.changed = self.changed or self._total not in {None, page.total_count}
-        self._total = page.total_count
         fresh = {row.id: row for row in page.data if row.id not in self._known}
+        count = len(page.data)
+        if skip:
+            self.lost = self.lost or 0 < count == len(fresh)  # not a row of the overlap is known
+            self.changed = self.changed or self.lost or page.total_count != self.total
+        self.total = page.total_count
         self._known.update(fresh)
-        return list(fresh.values()), self._next(skip, len(page.data), len(fresh))
-
-    def _next(self, skip: int, count: int, fresh: int) -> int | None:
-        if skip and fresh == count and self._steps_back < MOST_STEPS_BACK:
-            # Not one known row: whatever pulled these forward may have pulled others past us.
-            self._steps_back += 1
-            self.changed = True
-            return max(0, skip - max(1, self._limit - OVERLAP))
-        ended = count == 0 or skip + count >= (self._total or 0)
-        if ended or (self._again and fresh == 0):
-            return None
-        return skip + max(1, count - min(OVERLAP, count // 2))
+        ended = count == 0 or skip + count >= self.total or not (fresh or self._whole)
+        following = skip + max(1, count - min(OVERLAP, count // 2))
+        return list(fresh.values()), None if ended else following
