@@ -50,7 +50,7 @@ class Chain:
         self._site = envelope.site
         self._until_ms = envelope.corrected_ms
         self._found: dict[Place, Linked] = {}
-        self._sale = sale.place
+        self._sale = sale
         self._lookups = 0
         self._links: dict[Link, None] = {}
         self._todo = list(_links(envelope.fields()))
@@ -68,9 +68,9 @@ class Chain:
         """Take in what a link led to: other people's, other sites' and later events stay out."""
         for known in events:
             envelope = _read(known)
-            if envelope is None or known.place in self._found or known.place == self._sale:
+            if envelope is None or known.place in self._found:
                 continue
-            if envelope.site != self._site or envelope.corrected_ms > self._until_ms:
+            if self._is_own(known, envelope) or envelope.corrected_ms > self._until_ms:
                 continue
             links = _links(envelope.fields())
             by = tuple(dict.fromkeys(link.name for link in links if link in self._links))
@@ -81,6 +81,11 @@ class Chain:
                 return
             self._found[known.place] = Linked(known, envelope.corrected_ms, by)
             self._add(links)
+
+    def _is_own(self, known: Known, envelope: Envelope) -> bool:
+        """Whether it is the sale, made from it, or none of its site's."""
+        derived = envelope.derived is not None and envelope.derived.cause == self._sale.id
+        return known.id == self._sale.id or derived or envelope.site != self._site
 
     def _add(self, links: Iterable[Link]) -> None:
         fresh = [link for link in links if link not in self._links]

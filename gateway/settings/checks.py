@@ -179,6 +179,19 @@ def _silent_sources(subject: Subject) -> Found:
             )
 
 
+def _mail_for_nobody(subject: Subject) -> Found:
+    settings = subject.settings
+    for name, source in settings.sources.items():
+        site = settings.sites.get(source.site)
+        named = [settings.destinations.get(each) for each in site.destinations] if site else []
+        if site and not any(each and "mail_visit" in each.events for each in named):
+            yield _warning(
+                ("sources", name, "site"),
+                f'names "{source.site}", no destination of which takes mail events',
+                "add a destination of kind webhook or file to that site",
+            )
+
+
 def _retries_too_old(subject: Subject) -> Found:
     for name, source in subject.settings.sources.items():
         if source.webhook_secrets and source.webhook_age_seconds < LAST_RETRY_SECONDS:
@@ -283,6 +296,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_sales_from_two_sides, frozenset()),
     (_sources_without_sites, frozenset({"sites"})),
     (_silent_sources, frozenset()),
+    (_mail_for_nobody, frozenset({"sites", "destinations"})),
     (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),

@@ -146,3 +146,16 @@ def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Pat
     assert "to archive" in text
     assert "206 MiB" in text  # 2.4 million keys at 90 bytes
     assert "8.9 GiB" in text  # 27.8 events/s for four days at 1,000 bytes
+
+
+def test_mail_that_no_destination_of_its_site_takes_is_warned_of(tmp_path: Path) -> None:
+    source = """
+[sources.mail]
+kind = "postgrid"
+site = "shop"
+api_key = "test_sk_1"
+"""
+    assert not examined(tmp_path, SITE + DESTINATIONS + source).problems
+    only_carts = DESTINATIONS + 'events = ["cart"]\n'
+    [problem] = examined(tmp_path, SITE + only_carts + source).problems
+    assert "no destination of which takes mail events" in str(problem)
