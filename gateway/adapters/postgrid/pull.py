@@ -57,6 +57,8 @@ FORGET_MS = 90 * 86_400_000
 """Longer than `OLD_MS`, or it would be news again."""
 SWEEP_SHARE = 10
 """Orders are listed again when this many times as long as it took has passed."""
+ANNOUNCED_SECONDS = 5.0
+"""From a webhook that announces a visit to the round that finds it."""
 EVENTS_LISTING = "events"
 ORDER_EVENTS = tuple(f"{each}.{what}" for each in KIND_OF_OBJECT for what in ("created", "updated"))
 
@@ -102,6 +104,8 @@ class Puller:
         waiting = [asyncio.ensure_future(each.wait()) for each in (ending, self._source.announced)]
         try:
             await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if self._source.announced.is_set():  # others may follow at once: one round for all
+                await asyncio.wait(waiting[:1], timeout=min(seconds, ANNOUNCED_SECONDS))
         finally:
             for each in waiting:
                 each.cancel()

@@ -123,11 +123,20 @@ class PostgridSource:
         elif message.type != VISITED:
             return Hook.UNUSED
         elif "orderID" not in message.data:
-            self.announced.set()  # it is the tracker (postgrid.md, 4)
-            return Hook.UNUSED
+            return self._announce()
         else:
             brought = await self._take_visit(visit_seen(message.data, self.clock.now_ms()))
         return Hook.TAKEN if brought else Hook.KNOWN
+
+    def _announce(self) -> Hook:
+        """Let polling find the visit: this is its tracker, which may be told instead.
+
+        Which of the two PostGrid tells is not published (postgrid.md, 4).
+        """
+        if not self.settings.poll_seconds:
+            raise UnusableError("a tracker in place of its visit, which only polling would find")
+        self.announced.set()
+        return Hook.UNUSED
 
     async def _take_visit(self, visit: VisitSeen) -> int:
         """Bring a visit, and note it for the polling, which may come upon it after the window."""

@@ -216,6 +216,28 @@ def test_a_round_that_fails_is_made_again_and_ends_when_it_is_told_to() -> None:
     run(main)
 
 
+def test_visits_that_are_only_announced_are_found_in_one_round_soon_after() -> None:
+    async def main() -> None:
+        office = Office(poll_seconds=3600)
+        ending = asyncio.Event()
+        running = asyncio.create_task(office.puller.run(ending))
+        await asyncio.sleep(10)
+        office.house.asked.clear()
+        for _ in range(3):
+            fill(office, 1)
+            assert await office.hook("tracker.visited", {"id": "tracker_1"}) is Hook.UNUSED
+            await asyncio.sleep(1)
+        await asyncio.sleep(10)
+        assert office.house.asked.count("events") == 1
+        assert len([each for each in await office.written() if each["type"] == "mail_visit"]) == 3
+        ending.set()
+        await running
+        unpolled = Office(poll_seconds=0)
+        assert await unpolled.hook("tracker.visited", {"id": "tracker_1"}) is Hook.UNREADABLE
+
+    run(main)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_wherever_polling_is_killed_nothing_is_lost_and_nothing_counts_twice(
