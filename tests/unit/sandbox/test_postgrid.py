@@ -149,7 +149,7 @@ async def test_events_cannot_be_searched(client: Client) -> None:
     ],
 )
 async def test_what_is_not_there_is_404(client: Client, method: str, path: str) -> None:
-    body = {} if method == "POST" else None
+    body: Json | None = {} if method == "POST" else None
     assert await error(await ask(client, method, path, body)) == (404, "not_found_error")
 
 
