@@ -78,7 +78,7 @@ class _Source:
     @staticmethod
     def waiting(seconds: float, why: str) -> None:
         """Say that it is tried again."""
-        click.echo(f"{plain(why)}; trying again in {seconds:.0f} s", err=True)
+        click.echo(f"{plain(why).rstrip('.')}; trying again in {seconds:.0f} s", err=True)
 
 
 async def _awaited(work: Awaitable[Result]) -> Result:
