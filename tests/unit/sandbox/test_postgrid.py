@@ -382,7 +382,8 @@ async def test_webhooks_hear_of_their_mode_and_types_only_and_unheard_events_are
     await make(client, "/letters", LETTER)
     assert not account.events
     hook = await subscribe(client, endpoint, enabledEvents=["letter.updated"])
-    await make(client, "/letters", LETTER, key=LIVE)
+    live = await make(client, "/letters", LETTER, key=LIVE)
+    await client.post(f"/_sandbox/orders/{live['id']}", json={"status": "printing"})
     order = await make(client, "/letters", LETTER)
     await ask(client, "POST", f"/letters/{order['id']}/progressions")
     await endpoint.until(1)
