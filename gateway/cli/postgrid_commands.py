@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.cli.ledger_text import plain, plain_json
-from gateway.cli.options import FailedError, config_option, configured
+from gateway.cli.options import FailedError, configured
 from gateway.cli.postgrid_text import (
     cells,
     listing_lines,
@@ -78,33 +78,54 @@ class _Source:
     @staticmethod
     def waiting(seconds: float, why: str) -> None:
         """Say that it is tried again."""
-        click.echo(f"{plain(why)}; trying again in {seconds:.0f} s", err=True)
+        click.echo(f"{plain(why).rstrip('.')}; trying again in {seconds:.0f} s", err=True)
 
 
 async def _awaited(work: Awaitable[Result]) -> Result:
     return await work
 
 
-@click.group("postgrid")
-@config_option
-@click.option("--source", metavar="NAME", help="Which of [sources.NAME]; not needed for one.")
-@click.pass_context
-def postgrid_command(context: click.Context, config: Path | None, source: str | None) -> None:
-    """Ask PostGrid: every call of its API, by the key of a configured source."""
-    context.obj = context.obj if config is None else config
-    context.meta["gateway.source"] = source
+def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep what was given, at whichever command of the line it stands."""
+    if value is not None:
+        context.meta[f"{__name__}.{option.name}"] = value
+
+
+def _common() -> list[click.Parameter]:
+    """Return the options that say which account is asked; every command takes them."""
+    return [
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="The TOML file.",
+            expose_value=False,
+            callback=_keep,
+        ),
+        click.Option(
+            ["--source"],
+            metavar="NAME",
+            help="Which of [sources.NAME]; not needed for one.",
+            expose_value=False,
+            callback=_keep,
+        ),
+    ]
+
+
+postgrid_command = click.Group(
+    "postgrid",
+    params=_common(),
+    help="Ask PostGrid: every call of its API, by the key of a configured source.",
+)
 
 
 def _source(context: click.Context) -> _Source:
-    config = context.find_object(Path)
-    sources = configured(config).sources
-    name = context.meta.get("gateway.source")
+    sources = configured(context.meta.get(f"{__name__}.config")).sources
+    name = context.meta.get(f"{__name__}.source")
     known = ", ".join(sources) or "none"
     if name is None:
         if len(sources) != 1:
-            raise click.UsageError(
-                f"say which source, with postgrid --source NAME; configured: {known}"
-            )
+            raise click.UsageError(f"say which source, with --source NAME; configured: {known}")
         name = next(iter(sources))
     if name not in sources:
         raise click.UsageError(f'there is no source "{name}"; configured: {known}')
@@ -118,9 +139,8 @@ def _command(call: AnyCall) -> click.Command:
     """Make a call's command: its parameters are arguments and options."""
     fields = call.params.model_fields
     parameters = [_parameter(name, field, fields) for name, field in fields.items()]
-    parameters.append(
-        click.Option(["--json", "as_json"], is_flag=True, help="JSON, one document a line.")
-    )
+    parameters += _common()
+    parameters.append(_json_option())
     if isinstance(call, Listing):
         every = click.Option(
             ["--all", "everything"], is_flag=True, help="Every row, however many pages."
@@ -329,12 +349,8 @@ class _Progress:
             click.echo("\r\033[K", err=True, nl=False)
 
 
-@click.command("status")
-@click.argument("ids", metavar="ID…", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="JSON, one document a line.")
-@click.pass_context
-def status_command(context: click.Context, ids: tuple[str, ...], *, as_json: bool) -> None:
-    """Show where mail pieces are: status, USPS's own reports, tracking number."""
+def _status(context: click.Context, ids: tuple[str, ...], *, as_json: bool) -> None:
+    """Show where mail pieces are."""
     source = _source(context)
     missing: list[str] = []
 
@@ -354,6 +370,23 @@ def status_command(context: click.Context, ids: tuple[str, ...], *, as_json: boo
         raise FailedError(f"no order under {named} (a key sees only its own mode)")
 
 
+def _status_command() -> click.Command:
+    return click.Command(
+        "status",
+        params=[
+            click.Argument(["ids"], metavar="ID…", nargs=-1, required=True),
+            *_common(),
+            _json_option(),
+        ],
+        callback=click.pass_context(_status),
+        help="Show where mail pieces are: status, USPS's own reports, tracking number.",
+    )
+
+
+def _json_option() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="JSON, one document a line.")
+
+
 def _groups() -> Iterator[click.Group]:
     for name, calls in CALLS.items():
         group = click.Group(name, help=_GROUP_HELP[name])
@@ -365,7 +398,7 @@ def _groups() -> Iterator[click.Group]:
 def _add_all(add: Callable[[click.Command], None]) -> None:
     for group in _groups():
         if group.name == "orders":
-            group.add_command(status_command)
+            group.add_command(_status_command())
         add(group)
 
 

@@ -27,6 +27,8 @@ _ID_CHARACTERS = string.digits + string.ascii_letters
 _ID_LENGTH = 22
 _TRACKED = re.compile(r"\{\{\s*(tracker_[A-Za-z0-9]+)(?:\.qrcode)?\s*\}\}")
 _VARIABLE = re.compile(r"\{\{\s*([^{}\s]+)\s*\}\}")
+_ITS_OWN = ("id", "object", "live", "status", "createdAt", "updatedAt")
+"""Fields that no caller sets."""
 _TRACKED_SERVICES = ("express", "certified", "registered")
 
 
@@ -188,16 +190,16 @@ class Account:
         known = self._by_key.get((live, kind, idempotency_key)) if idempotency_key else None
         if known is not None and known in self.orders:
             return self.orders[known]
-        sent = body.sent()
+        sent = {name: value for name, value in body.sent().items() if name not in _ITS_OWN}
         fields = {
             "live": live,
+            "status": STAGES[0],
             **sent,
             "to": self._contact(sent["to"]),
             **({"from": self._contact(sent["from"])} if sent.get("from") else {}),
             **(self._cheque(sent) if kind == "cheque" else {"pageCount": 1}),
             "mailingClass": sent.get("mailingClass", "first_class"),
             "sendDate": sent.get("sendDate", self.now()),
-            "status": STAGES[0],
         }
         order = self.add(self.orders, kind, fields)
         if idempotency_key:

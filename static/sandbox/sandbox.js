@@ -23,6 +23,9 @@ const FAULTS = [
   ["A row goes while it is paged", { kind: "drift", insert: 0, remove: 1 }, "PostGrid"],
 ];
 
+// A mail piece's link: following it is what scanning the piece does.
+const OWN_LINK = /^\/go\/[A-Za-z0-9]+$/;
+
 const $ = (id) => document.getElementById(id);
 
 function element(name, text, className) {
@@ -39,8 +42,16 @@ function shown(column, value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+function link(path) {
+  const made = element("a", path);
+  made.href = path;
+  made.target = "_blank";
+  made.rel = "noopener noreferrer";
+  return made;
+}
+
 function heading(column) {
-  const words = column.replace(/Ms$/, "").replace(/([A-Z])/g, " $1").toLowerCase();
+  const words = column.replace(/Ms$/, "").replace(/([a-z])([A-Z])|([A-Z])([A-Z][a-z])/g, "$1$3 $2$4").toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -65,7 +76,7 @@ function table(rows) {
     for (const column of columns) {
       const text = shown(column, row[column]);
       const cell = line.insertCell();
-      cell.textContent = text;
+      cell.append(column === "path" && OWN_LINK.test(text) ? link(text) : text);
       cell.title = text;
     }
   }

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 from gateway.adapters.http_client import AiohttpClient
 from gateway.adapters.postgrid.answers import Order, Tracker, Webhook
 from gateway.adapters.postgrid.calls import CALLS, Listing
-from gateway.adapters.postgrid.client import ANSWER_BYTES, ROOT, PostGridClient
+from gateway.adapters.postgrid.client import ANSWER_BYTES, ROOT, PostGridClient, Waiting
 from gateway.adapters.postgrid.errors import (
     InDoubtError,
     InvalidRequestError,
@@ -75,7 +75,10 @@ async def big() -> AsyncIterator[AiohttpClient]:
 @pytest.fixture
 def make(big: AiohttpClient) -> Make:
     def made(
-        url: str, key: str = "test_sk_sandbox", patience_seconds: float = 0.0
+        url: str,
+        key: str = "test_sk_sandbox",
+        patience_seconds: float = 0.0,
+        waiting: Waiting | None = None,
     ) -> PostGridClient:
         chosen = {
             "kind": "postgrid",
@@ -86,7 +89,9 @@ def make(big: AiohttpClient) -> Make:
             "timeout_seconds": 5.0,
         }
         settings = PostgridSettings.model_validate(chosen)
-        return PostGridClient(settings, big, StoppedClock(), patience_seconds=patience_seconds)
+        return PostGridClient(
+            settings, big, StoppedClock(), patience_seconds=patience_seconds, waiting=waiting
+        )
 
     return made
 
@@ -522,9 +527,13 @@ async def test_a_refusal_that_may_pass_is_tried_again_after_retry_after(
     make: Make, scripted: Scripted, code: int
 ) -> None:
     scripted.expect(refused(code, "any", retry_after="0.01"), status(200, PAGE))
-    page = await make(scripted.url, patience_seconds=5.0).trackers.list(Searched())
-    assert page.total_count == 0
+    waits: list[tuple[float, str]] = []
+    client = make(scripted.url, patience_seconds=5.0, waiting=lambda *wait: waits.append(wait))
+    assert (await client.trackers.list(Searched())).total_count == 0
     assert len(scripted.got) == 2
+    ((seconds, why),) = waits
+    assert seconds == 0.01
+    assert str(code) in why
 
 
 async def test_a_retry_after_beyond_ones_patience_is_told_not_waited_for(
@@ -649,6 +658,7 @@ async def test_a_listing_that_drifts_is_read_whole_and_each_row_once(
     client = make(f"http://127.0.0.1:{runner.addresses[0][1]}")
     for _ in range(350):
         await letter(client)
+    assert len(app[POSTGRID].orders) == 350
     fault = {"kind": "drift", "path": f"{ROOT}/letters", "times": 3, **drift}
     async with (
         ClientSession() as session,

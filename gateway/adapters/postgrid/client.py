@@ -56,9 +56,9 @@ Waiting = Callable[[float, str], None]
 class PostGridClient:
     """PostGrid's API, by one key. Every call raises PostGridError, and nothing else.
 
-    What is refused for now (429, 5xx) or did not get through is tried again, after `Retry-After`
-    where that is given, until `patience_seconds` are used up. What may have been carried out is
-    repeated only where that does no harm; an order has an idempotency key for that.
+    What is refused for now (429, 5xx) is tried again, after `Retry-After` where that is given,
+    until `patience_seconds` are used up. What may have been carried out is repeated only where that
+    does no harm; an order has an idempotency key for that. What cannot be reached is told at once.
     """
 
     def __init__(
@@ -166,12 +166,13 @@ class _Tries:
     def wait_seconds(self, error: PostGridError, *, repeatable: bool) -> float | None:
         """Return how long to wait before the next try; None if there is to be none."""
         self._count += 1
-        if not (error.may_pass or (repeatable and isinstance(error, InDoubtError))):
+        told_seconds = None
+        if isinstance(error, TooManyRequestsError | UnavailableError):
+            told_seconds = error.after_seconds
+        elif not (repeatable and isinstance(error, InDoubtError)):
             return None
         draw = random.random()  # noqa: S311 - jitter
-        seconds = backoff_seconds(self._count, draw)
-        if isinstance(error, TooManyRequestsError | UnavailableError) and error.after_seconds:
-            seconds = error.after_seconds
+        seconds = told_seconds or backoff_seconds(self._count, draw)
         if seconds > self._left_seconds:
             return None
         self._left_seconds -= seconds

@@ -149,7 +149,7 @@ async def test_events_cannot_be_searched(client: Client) -> None:
     ],
 )
 async def test_what_is_not_there_is_404(client: Client, method: str, path: str) -> None:
-    body = {} if method == "POST" else None
+    body: Json | None = {} if method == "POST" else None
     assert await error(await ask(client, method, path, body)) == (404, "not_found_error")
 
 
@@ -382,7 +382,8 @@ async def test_webhooks_hear_of_their_mode_and_types_only_and_unheard_events_are
     await make(client, "/letters", LETTER)
     assert not account.events
     hook = await subscribe(client, endpoint, enabledEvents=["letter.updated"])
-    await make(client, "/letters", LETTER, key=LIVE)
+    live = await make(client, "/letters", LETTER, key=LIVE)
+    await client.post(f"/_sandbox/orders/{live['id']}", json={"status": "printing"})
     order = await make(client, "/letters", LETTER)
     await ask(client, "POST", f"/letters/{order['id']}/progressions")
     await endpoint.until(1)
