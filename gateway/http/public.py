@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -16,16 +16,22 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.http.addresses import RateLimit, client_address
-from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
-from gateway.http.bodies import read_body
+from gateway.http.answers import (
+    DeclinedError,
+    Trouble,
+    error_answer,
+    events_answer,
+    hook_answer,
+)
+from gateway.http.bodies import read_any_body, read_body
 from gateway.http.collector import Collector, collector_answer, read_collector
 from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, Problem, Receipt, Refused, Taken
-from gateway.metrics import REQUEST_SECONDS
+from gateway.metrics import HOOKS, REQUEST_SECONDS
 from gateway.model.instant import format_ms
-from gateway.ports import Clock
+from gateway.ports import Clock, Source
 
 _log = logging.getLogger(__name__)
 
@@ -48,13 +54,13 @@ def create_public(
     settings: HttpSettings,
     clock: Clock,
     collector: Path,
-    more: Iterable[web.AbstractRouteDef] = (),
+    sources: Mapping[str, Source] | None = None,
 ) -> web.Application:
     """Return the application. `collector` is the folder of the built script, read at start.
 
-    `more` are routes of other parts (hooks). Run it by `PublicRunner`.
+    `sources` are those that take webhooks. Run it by `PublicRunner`.
     """
-    public = _Public(ingest, settings, clock, collector)
+    public = _Public(ingest, settings, clock, collector, sources or {})
     app = web.Application(middlewares=[public.answer], handler_args=HANDLER_ARGS)
     app[_POST_EVENTS] = public.post_events
     app.on_startup.append(public.start)
@@ -66,7 +72,7 @@ def create_public(
             web.get("/collector.js", public.collector),
             web.get("/collector.{hash:[0-9A-Za-z_-]+}.js", public.collector),
             web.get("/openapi.json", public.openapi),
-            *more,
+            web.post("/v1/hooks/postgrid/{source}", public.hook),
         ]
     )
     return app
@@ -142,8 +148,16 @@ _POST_EVENTS: web.AppKey[_Handler] = web.AppKey("post_events")
 class _Public:
     """The handlers, and what they share."""
 
-    def __init__(self, ingest: Ingest, settings: HttpSettings, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        settings: HttpSettings,
+        clock: Clock,
+        folder: Path,
+        sources: Mapping[str, Source],
+    ) -> None:
         self._ingest = ingest
+        self._sources = sources
         self._settings = settings
         self._clock = clock
         self._folder = folder
@@ -196,6 +210,21 @@ class _Public:
         response = events_answer(came)
         _remember(response, came)
         return response
+
+    async def hook(self, request: web.Request) -> web.StreamResponse:
+        """Take in a source's webhook. One address sends them all: the rate per address is not its.
+
+        It goes through the same ingest as posted events, and has the same room and limits.
+        """
+        name = request.match_info["source"]
+        source = self._sources.get(name)
+        if source is None:
+            return error_answer(Trouble.NOT_FOUND)
+        with self._room:
+            body = await read_any_body(request, self._settings.body_seconds)
+            came = await source.receive(body, request.headers)
+        HOOKS.labels(name, came).inc()
+        return hook_answer(came)
 
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") not in self._ingest.keys.origins:

@@ -31,6 +31,7 @@ from gateway.model.facts import RECENT
 from gateway.ports import Buffer, Clock, Destination
 from gateway.settings.checks import hand_over_seconds, needed_seconds
 from gateway.settings.sections import AnyDestination, Settings
+from gateway.wiring.sources import Sources, build_sources
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +46,7 @@ class Parts:
     ingest: Ingest
     ledger: Ledger
     destinations: Mapping[str, Destination]
+    sources: Sources
     readiness: Readiness
     public: web.Application
     admin: web.Application
@@ -66,6 +68,7 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
     ingest = Ingest(settings.sites, buffer, clock, settings.dedup)
     index = SqliteIndex(str(index_path(settings)), settings.console.index_bytes)
     ledger = Ledger(buffer, index, _types(settings, destinations), clock)
+    sources = build_sources(settings, buffer, ingest, clock)
     readiness = Readiness()
     static = data_folder("static")
     metrics.BUILD_INFO.labels(__version__, platform.python_version()).set(1)
@@ -79,8 +82,9 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
         destinations=destinations
         if destination is None
         else {destination: destinations[destination]},
+        sources=sources,
         readiness=readiness,
-        public=create_public(ingest, settings.http, clock, static / "dist"),
+        public=create_public(ingest, settings.http, clock, static / "dist", sources.hooked),
         admin=create_admin(readiness),
         console=create_console(ledger, settings.console, static),
     )
