@@ -15,7 +15,7 @@ from gateway.http.assets import data_folder
 from gateway.http.collector import read_collector
 from gateway.http.snippet import snippet
 from gateway.sandbox.dub import create_dub
-from gateway.sandbox.dub_workspace import DubSandbox
+from gateway.sandbox.dub_workspace import DubDialect, DubSandbox
 from gateway.sandbox.postgrid import create_postgrid
 from gateway.sandbox.postgrid_account import PostgridSandbox
 from gateway.sandbox.storefront import StorefrontSandbox, create_storefront
@@ -74,10 +74,10 @@ class PortPlan:
         return taken
 
 
-def run_sandbox(ports: PortPlan, announce: Announce) -> int:
+def run_sandbox(ports: PortPlan, announce: Announce, dialect: DubDialect = "current") -> int:
     """Run the stand-ins of Voyado, Dub and PostGrid until a signal. Raises CannotListenError."""
     taken = ports.take("voyado", "dub", "postgrid")
-    servers = _stand_ins(taken, "http://127.0.0.1:8081")
+    servers = _stand_ins(taken, "http://127.0.0.1:8081", dialect=dialect)
 
     async def serve(stop: Stop) -> int:
         for server in servers:
@@ -168,14 +168,17 @@ def demo_settings(addresses: Mapping[PortName, str], folder: Path) -> Settings:
 
 
 def _stand_ins(
-    taken: Mapping[PortName, socket.socket], storefront: str, webhook: str = ""
+    taken: Mapping[PortName, socket.socket],
+    storefront: str,
+    webhook: str = "",
+    dialect: DubDialect = "current",
 ) -> list[Server]:
     """Make them; `webhook`: where PostGrid is to tell of visits and orders."""
     static = data_folder("static")
     links = {"summer": f"{storefront}/?utm_source=summer"}
     apps: dict[PortName, web.Application] = {
         "voyado": create_voyado(VoyadoSandbox(), static),
-        "dub": create_dub(DubSandbox(links=links), static),
+        "dub": create_dub(DubSandbox(dialect=dialect, links=links), static),
         "postgrid": create_postgrid(
             PostgridSandbox(
                 retry_seconds=WEBHOOK_RETRY_SECONDS,

@@ -696,14 +696,25 @@ async def test_views_from_before_the_contact_become_product_events() -> None:
         {"id": "r-1", "time": at(-HOUR), "itemId": "A", "url": "https://shop.example/a"},
         {"id": "r-2", "time": at(-30 * HOUR), "itemId": "B"},
         {"id": "r-3", "time": at(-5), "itemId": "C", "category": "Shoes"},
+        {
+            "id": "r-4",
+            "time": at(-6),
+            "itemId": "D",
+            "referrer": "https://search.example",
+            "utm": {"utm_source": "search"},
+        },
     ]
     customer = event("customer", recent=views, contactId="c-9")
     came = await shop.taken(
-        customer, **FULL, url="https://shop.example/now", referrer="https://x.example"
+        customer,
+        **FULL,
+        url="https://shop.example/now",
+        referrer="https://x.example",
+        utm={"utm_source": "newsletter"},
     )
     assert outcomes(came) == ["accepted"]
     found = {each.id: each for each in await shop.envelopes() if each.derived}
-    assert set(found) == {"r-1", "r-3"}, "a view older than the window is not made again"
+    assert set(found) == {"r-1", "r-3", "r-4"}, "a view older than the window is not made again"
     first = found["r-1"]
     assert first.derived is not None
     assert (first.derived.kind, first.derived.cause) == ("recent", "e-1")
@@ -712,8 +723,10 @@ async def test_views_from_before_the_contact_become_product_events() -> None:
     assert first.fields()["contactId"] == "c-9"
     assert first.fields()["url"] == "https://shop.example/a"
     assert first.fields()["itemId"] == "A"
-    assert "referrer" not in first.fields()
-    assert "url" not in found["r-3"].fields()
+    for name in ("url", "referrer", "utm"):
+        assert name not in found["r-3"].fields(), "what led to the request led to no earlier view"
+    assert found["r-4"].fields()["utm"] == {"utm_source": "search"}
+    assert found["r-4"].fields()["referrer"] == "https://search.example"
     partitions = {decode(value).id: partition for partition, value in await shop.log()}
     assert partitions["r-1"] == partition_of("r-1", 4)
 
