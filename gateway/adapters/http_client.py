@@ -50,13 +50,13 @@ class AiohttpClient:
         self,
         connections: int = 100,
         *,
-        public_only: bool = False,
         answer_bytes: int = ANSWER_BYTES,
+        public_only: bool = False,
     ) -> None:
         """`public_only`: connect to no private address, whatever a name stands for just then."""
         self._connections = connections
-        self._public_only = public_only
         self._answer_bytes = answer_bytes
+        self._public_only = public_only
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
