@@ -97,7 +97,8 @@ def _open(entry: Entry) -> Open:
 def remembered(entry: Entry, memory: Open) -> Entry:
     """Return the entry with what a predecessor knew of it."""
     entry.attempts = memory.attempts
-    entry.item.tried = Tried(memory.tried)
+    if memory.tried is not Tried.NEVER:  # a replay knows what was tried before it
+        entry.item.tried = Tried(memory.tried)
     entry.first_failed_ms = memory.first_failed_ms
     entry.alone_since_ms = memory.alone_since_ms
     entry.waits_since_ms = memory.waits_since_ms

@@ -7,7 +7,8 @@ from gateway.ledger import Reading, Searched, Summary, Trace
 from gateway.model.envelope import Envelope, UnreadableError, decode
 from gateway.model.instant import format_ms
 from gateway.model.journal import excerpt
-from gateway.model.life import Fate, Known, Letter, Standing, Step, explain
+from gateway.model.life import Fate, Handling, Known, Letter, Place, Standing, Step, explain
+from gateway.replay import Result
 
 _NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId", "orderId")
 _LABEL_CHARACTERS = 120
@@ -56,6 +57,18 @@ def _fate_json(fate: Fate, heard_ms: int | None) -> Json:
         "nextAt": _instant(fate.last.next_ms) if fate.last else None,
         "explanation": explain(fate, heard_ms),
         "deadLetter": str(fate.letter) if fate.letter else None,
+        "handled": _handling_json(fate.handling),
+    }
+
+
+def _handling_json(handling: Handling | None) -> Json | None:
+    if handling is None:
+        return None
+    return {
+        "deed": handling.deed.value,
+        "at": format_ms(handling.time_ms),
+        "replay": str(handling.became) if handling.became else None,
+        "explanation": str(handling),
     }
 
 
@@ -85,7 +98,7 @@ def _receipt_json(known: Known) -> Json:
     envelope = _read(known.record)
     if envelope is None:
         return {"raw": excerpt(known.record)}
-    derived = envelope.derived
+    derived, replay = envelope.derived, envelope.replay
     return {
         "happenedAt": format_ms(envelope.own_ms),
         "receivedAt": format_ms(envelope.received_ms),
@@ -93,6 +106,14 @@ def _receipt_json(known: Known) -> Json:
         "consent": envelope.consent,
         "marks": envelope.marks,
         "derived": {"kind": derived.kind, "cause": derived.cause} if derived else None,
+        "replay": {
+            "destination": replay.destination,
+            "of": str(Place(known.place.partition, replay.origin)),
+            "number": replay.number,
+            "askedAt": format_ms(replay.asked_ms),
+        }
+        if replay
+        else None,
         "dedupKey": envelope.dedup_key,
         "event": envelope.event,
         "context": envelope.context,
@@ -141,10 +162,23 @@ def letter_json(letter: Letter, *, whole: bool = False) -> Json:
         "endpoint": found.endpoint,
         "status": found.status,
         "attempts": found.attempts,
+        "buried": found.number,
+        "state": letter.state,
+        "handled": _handling_json(letter.handling),
     }
     if whole:
         told |= {"request": found.request, "answer": found.answer, "event": found.event}
     return told
+
+
+def result_json(result: Result) -> Json:
+    """Return what came of replaying or dropping a letter."""
+    return {
+        "id": str(result.place),
+        "outcome": result.did.value,
+        "detail": result.detail,
+        "replay": str(result.became) if result.became else None,
+    }
 
 
 def reading_json(reading: Reading) -> Json:

@@ -23,10 +23,12 @@ from gateway.http.admin import Readiness, create_admin
 from gateway.http.assets import data_folder
 from gateway.http.console import create_console
 from gateway.http.public import create_public
-from gateway.ingest import Ingest
+from gateway.ingest import Ingest, Problem, Refused
 from gateway.ledger import Ledger
+from gateway.model.dead import DeadLetter
 from gateway.model.facts import RECENT
-from gateway.ports import Buffer, Clock, Destination, HttpClient
+from gateway.ports import Buffer, BufferUnavailableError, Clock, Destination, HttpClient
+from gateway.replay import Checked, Replay
 from gateway.settings.checks import hand_over_seconds, needed_seconds
 from gateway.settings.sections import AnyDestination, Settings
 
@@ -63,7 +65,9 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
     }
     ingest = Ingest(settings.sites, buffer, clock, settings.dedup)
     index = SqliteIndex(str(index_path(settings)), settings.console.index_bytes)
-    ledger = Ledger(buffer, index, _types(settings, destinations), clock)
+    types = _types(settings, destinations)
+    ledger = Ledger(buffer, index, types, clock)
+    replay = Replay(ledger, buffer, clock, types, lambda letter: check_again(ingest, letter))
     readiness = Readiness()
     static = data_folder("static")
     metrics.BUILD_INFO.labels(__version__, platform.python_version()).set(1)
@@ -80,7 +84,7 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
         readiness=readiness,
         public=create_public(ingest, settings.http, clock, static / "dist"),
         admin=create_admin(readiness),
-        console=create_console(ledger, settings.console, static),
+        console=create_console(ledger, replay, settings.console, static),
     )
 
 
@@ -122,6 +126,19 @@ def build_destination(settings: AnyDestination, http: HttpClient, clock: Clock) 
             return FileDestination(settings, clock)
         case _:
             assert_never(settings)
+
+
+async def check_again(ingest: Ingest, letter: DeadLetter) -> Checked:
+    """Take an event that ingest had rejected through its checks again, for a replay."""
+    came = await ingest.again(letter)
+    if isinstance(came, Refused):
+        if came.problem is Problem.UNAVAILABLE:
+            raise BufferUnavailableError(came.detail)
+        return Checked(accepted=False, detail=f"there is no site {letter.site} any more")
+    [result] = came.results
+    if result.refusal is None:
+        return Checked(accepted=True)
+    return Checked(accepted=False, detail=f"{result.refusal.reason}: {result.refusal.message}")
 
 
 def build_deliver(parts: Parts) -> dict[str, Deliver]:
