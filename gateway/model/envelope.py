@@ -189,13 +189,13 @@ def decode(value: bytes) -> Envelope:
             replay=_replay(replay) if replay else None,
         )
         _ = envelope.own_ms
+        _check(envelope)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
     except UnreadableError:
         raise
     except ValueError as error:
         raise UnreadableError(str(error)) from error
-    _check(envelope)
     return envelope
 
 

@@ -51,8 +51,8 @@ def judge() -> Judge:
 )
 def test_a_record_that_lacks_a_part_or_has_a_wrong_one_stops_nothing(
     envelope: Any,
-    replayed: bool,
-    changes: list[tuple[str, str, Any]],  # noqa: FBT001 - drawn
+    replayed: bool,  # noqa: FBT001 - drawn
+    changes: list[tuple[str, str, Any]],
 ) -> None:
     record = orjson.loads(encode(envelope))
     if replayed:
