@@ -21,7 +21,7 @@ import orjson
 
 from gateway.model import dead
 from gateway.model.dead import Deed, Handled, Subject
-from gateway.model.journal import Answer, Attempt, Postponed, Settled, Snapshot
+from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
     OPEN,
     Buried,
@@ -34,6 +34,7 @@ from gateway.model.life import (
     Letter,
     LetterFilters,
     Noted,
+    Paused,
     Place,
     Standing,
     Step,
@@ -90,6 +91,8 @@ CREATE TABLE tallies (destination, outcome, minute INTEGER, number INTEGER,
     PRIMARY KEY (destination, outcome, minute)) WITHOUT ROWID;
 CREATE TABLE heard (destination, partition INTEGER, made_ms INTEGER, next INTEGER, open,
     PRIMARY KEY (destination, partition)) WITHOUT ROWID;
+CREATE TABLE pauses (destination, request_kind, endpoint, made_ms INTEGER, detail,
+    PRIMARY KEY (destination, request_kind)) WITHOUT ROWID;
 CREATE TABLE troubles (destination PRIMARY KEY, made_ms INTEGER, reason, detail, endpoint,
     status INTEGER) WITHOUT ROWID;
 CREATE TABLE letters (partition INTEGER, offset INTEGER, time_ms INTEGER, destination, site, reason,
@@ -410,14 +413,19 @@ class _Writer:
             case Decided():
                 self._decided(fact)
             case Noted(place, time_ms, entry):
-                self._heard(entry.destination, place.partition, entry.time_ms)
-                match entry:
-                    case Attempt():
-                        self._attempt(place, time_ms, entry)
-                    case Answer():
-                        self._answer(place, time_ms, entry)
-                    case Snapshot():
-                        self._snapshot(place, entry)
+                self._noted(place, time_ms, entry)
+
+    def _noted(self, place: Place, time_ms: int, entry: Entry) -> None:
+        self._heard(entry.destination, place.partition, entry.time_ms)
+        match entry:
+            case Attempt():
+                self._attempt(place, time_ms, entry)
+            case Answer():
+                self._answer(place, time_ms, entry)
+            case Snapshot():
+                self._snapshot(place, entry)
+            case Pause():
+                self._pause(entry)
 
     def _taken(self, event: Taken) -> None:
         self._change += 1
@@ -508,6 +516,22 @@ class _Writer:
                 (None, put_off.reason.value, put_off.detail, put_off.next_ms, *times),
             )
             self._trouble(entry, put_off)
+
+        if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
+            # Also where it went on in another process, which says nothing of the pause.
+            self._run(
+                "DELETE FROM pauses WHERE destination = ? AND endpoint = ?",
+                (entry.destination, entry.endpoint),
+            )
+
+    def _pause(self, entry: Pause) -> None:
+        key = (entry.destination, entry.request_kind)
+        self._run("DELETE FROM pauses WHERE destination = ? AND request_kind = ?", key)
+        if entry.on:
+            self._run(
+                "INSERT INTO pauses VALUES (?, ?, ?, ?, ?)",
+                (*key, entry.endpoint, entry.time_ms, entry.detail),
+            )
 
     def _entry(self, place: Place, time_ms: int, made: tuple[str | None, int | None, str]) -> None:
         self._run(
@@ -968,9 +992,17 @@ def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:
             max((row["made_ms"] for row in heard.get(name, ())), default=None),
             troubles.get(name),
             _behind(connection, heard.get(name, ())),
+            tuple(_pauses(connection, name)),
         )
         for name in sorted({*hour, *waiting, *heard, *troubles})
     ]
+
+
+def _pauses(connection: sqlite3.Connection, destination: str) -> Iterator[Paused]:
+    for row in connection.execute(
+        "SELECT endpoint, made_ms, detail FROM pauses WHERE destination = ?", (destination,)
+    ):
+        yield Paused(*row)
 
 
 def _behind(connection: sqlite3.Connection, rows: Rows) -> tuple[Place, ...]:

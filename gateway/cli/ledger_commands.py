@@ -14,6 +14,7 @@ from gateway.cli.ledger_text import (
     letter_lines,
     letter_table,
     news_lines,
+    pause_lines,
     plain,
     plain_json,
     trace_lines,
@@ -111,6 +112,7 @@ def tail(
 def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) -> Iterator[Json]:
     """Follow until interrupted. A console that restarts is waited for; one word says so."""
     lost = False
+    paused: set[str] = set()
     while True:
         try:
             told = client.get("tail", after=cursor, wait=_WAIT_SECONDS, limit=200, **filters)
@@ -124,6 +126,8 @@ def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) ->
             continue
         lost = False
         cursor = told["cursor"]
+        for line in pause_lines(told["paused"], paused):
+            click.echo(line, err=True)
         yield from told["events"]
 
 

@@ -62,6 +62,18 @@ def news_lines(event: Json, shown: dict[str, set[str]]) -> Iterator[str]:
             yield f"{head} {name}  {plain(fate['destination'])} {word}{plain(told)}"
 
 
+def pause_lines(now: Sequence[Json], shown: set[str]) -> Iterator[str]:
+    """Yield what is paused by now, and what goes on again, each once."""
+    paused = {plain(f"{each['destination']} {each['endpoint']}"): each for each in now}
+    for name in sorted(shown - paused.keys()):
+        shown.discard(name)
+        yield f"{name} goes on again"
+    for name in sorted(paused.keys() - shown):
+        shown.add(name)
+        each = paused[name]
+        yield f"{name} IS PAUSED since {_clock(each['since'])}: {plain(each['detail'])}"
+
+
 def _forget(shown: dict[str, set[str]]) -> None:
     """Keep the memory of a tail that runs for days small."""
     while len(shown) > 10_000:  # noqa: PLR2004 - of no account, as long as it is a bound

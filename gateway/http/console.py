@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from gateway.http.console_view import (
     event_json,
     letter_json,
+    paused_json,
     reading_json,
     result_json,
     summary_json,
@@ -259,7 +260,8 @@ async def _tail(request: web.Request) -> web.Response:
     page = tail.result()
     heard_ms = await _heard(ledger)
     events = [event_json(known, heard_ms) for known in page.events]
-    return _json({"events": events, "cursor": page.cursor})
+    paused = paused_json((await ledger.summary()).destinations)
+    return _json({"events": events, "cursor": page.cursor, "paused": paused})
 
 
 async def _trace(request: web.Request) -> web.Response:

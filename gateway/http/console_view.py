@@ -1,13 +1,13 @@
 """The console's JSON: what the ledger knows, as pages and programs get it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.ledger import Reading, Searched, Summary, Trace
 from gateway.model.envelope import Envelope, UnreadableError, decode
 from gateway.model.instant import format_ms
 from gateway.model.journal import excerpt
-from gateway.model.life import Fate, Handling, Known, Letter, Place, Standing, Step, explain
+from gateway.model.life import Fate, Handling, Known, Letter, Paused, Place, Standing, Step, explain
 from gateway.replay import Result
 
 _NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId", "orderId")
@@ -206,6 +206,7 @@ def _standing_json(standing: Standing, now_ms: int) -> Json:
         "outcomesLastHour": standing.hour,
         "waiting": standing.waiting,
         "oldestWaitingSeconds": _age_seconds(standing.oldest_ms, now_ms),
+        "paused": [_paused_json(each) for each in standing.paused],
         "heardSecondsAgo": _age_seconds(standing.heard_ms, now_ms),
         "lastTrouble": {
             "at": format_ms(trouble.time_ms),
@@ -216,6 +217,23 @@ def _standing_json(standing: Standing, now_ms: int) -> Json:
         }
         if trouble
         else None,
+    }
+
+
+def paused_json(standings: Iterable[Standing]) -> list[Json]:
+    """Return what is paused, for who follows events."""
+    return [
+        {"destination": each.destination, **_paused_json(paused)}
+        for each in standings
+        for paused in each.paused
+    ]
+
+
+def _paused_json(paused: Paused) -> Json:
+    return {
+        "endpoint": paused.endpoint,
+        "since": format_ms(paused.since_ms),
+        "detail": paused.detail,
     }
 
 

@@ -264,6 +264,15 @@ class Trouble:
 
 
 @dataclass(slots=True, frozen=True)
+class Paused:
+    """A destination takes no requests of a kind, as by a wrong setting."""
+
+    endpoint: str
+    since_ms: int
+    detail: str
+
+
+@dataclass(slots=True, frozen=True)
 class Standing:
     """How a destination does."""
 
@@ -279,6 +288,7 @@ class Standing:
     trouble: Trouble | None
     behind: tuple[Place, ...] = ()
     """Per partition, the oldest record that it last called open, or was to read next."""
+    paused: tuple[Paused, ...] = ()
 
 
 def explain(fate: Fate, heard_ms: int | None) -> str:

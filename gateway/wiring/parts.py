@@ -1,5 +1,6 @@
 """Builds every part from the settings. Nothing is opened yet, and no event loop is needed."""
 
+import asyncio
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gateway.adapters.index import SqliteIndex
 from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.deliver.consume import Deliver
+from gateway.deliver.steady import SteadyClock
 from gateway.deliver.worker import House
 from gateway.http.admin import Readiness, create_admin
 from gateway.http.assets import data_folder
@@ -144,10 +146,11 @@ async def check_again(ingest: Ingest, letter: DeadLetter) -> Checked:
 def build_deliver(parts: Parts) -> dict[str, Deliver]:
     """Build the delivery to each destination, in the running event loop."""
     settings = parts.settings
+    rising = asyncio.get_running_loop().time
     house = House(
         buffer=parts.buffer,
         routes={name: frozenset(site.destinations) for name, site in settings.sites.items()},
-        clock=parts.clock,
+        clock=SteadyClock(parts.clock, rising),
         dedup=settings.dedup,
         retention_seconds=settings.buffer.retention_seconds,
     )

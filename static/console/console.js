@@ -137,7 +137,7 @@ function standing (each) {
   let feeling = 'good'
   if (silent && !each.waiting) feeling = 'calm'
   if (late || (silent && each.waiting)) feeling = 'wait'
-  if (each.outcomesLastHour.dead || (recent && late)) feeling = 'bad'
+  if (each.outcomesLastHour.dead || each.paused.length || (recent && late)) feeling = 'bad'
   const waiting = each.waiting || each.oldestWaitingSeconds !== null
     ? `${each.waiting.toLocaleString('en')} waiting` + (each.oldestWaitingSeconds !== null ? `, oldest ${age(each.oldestWaitingSeconds)}` : '')
     : 'nothing waiting'
@@ -147,6 +147,7 @@ function standing (each) {
     el('p', { cls: late ? 'warn' : '' }, waiting),
     el('p', {}, counts ? `Last hour: ${counts}` : 'No outcome in the last hour'),
     silent ? el('p', { cls: 'warn' }, heard) : null,
+    ...each.paused.map((held) => el('p', { cls: 'trouble', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting: ${held.detail}. Nothing is lost: mend address or key.`)),
     trouble ? el('p', { cls: recent ? 'trouble' : '', title: trouble.detail }, 'Last error ', when(trouble.at), ': ', [trouble.status, trouble.reason, trouble.detail].filter(Boolean).join(' · ')) : null)
 }
 

@@ -23,6 +23,7 @@ NAMES = {
     "breaker_open",
     "dead_letters_total",
     "missing_events_total",
+    "paused",
     "window_records",
     "window_seconds",
     "build_info",
