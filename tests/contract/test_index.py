@@ -15,7 +15,7 @@ from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
 from gateway.model.envelope import Envelope, Replay
 from gateway.model.facts import read_event, read_letter
-from gateway.model.journal import Entry, Open, Snapshot
+from gateway.model.journal import Entry, Open, Pause, Snapshot
 from gateway.model.life import (
     Fact,
     Filters,
@@ -23,6 +23,7 @@ from gateway.model.life import (
     Known,
     LetterFilters,
     Noted,
+    Paused,
     Place,
     Taken,
     explain,
@@ -469,3 +470,23 @@ async def test_a_rejected_event_is_told_by_its_letters_own_place(filled: Filled)
     assert fact is not None
     await filled.put(Log.DEAD, fact)
     assert await states_of_letters(filled.index) == {"0-1": "replayed", "0-0": "open"}
+
+
+def pause(*, on: bool, endpoint: str = "POST carts") -> Pause:
+    return Pause("voyado", "carts", on, NOON, endpoint, "HTTP 401")
+
+
+async def paused(index: SqliteIndex) -> tuple[Paused, ...]:
+    return next(e.paused for e in await index.standings(NOON) if e.destination == "voyado")
+
+
+async def test_a_paused_destination_is_told_until_it_goes_on(filled: Filled) -> None:
+    await filled.note(1, pause(on=True))
+    assert await paused(filled.index) == (Paused("POST carts", NOON, "HTTP 401"),)
+    await filled.note(2, pause(on=False))
+    assert await paused(filled.index) == ()
+    await filled.note(3, pause(on=True))
+    await filled.note(4, judged(1, Outcome.DUPLICATE, Reason.REPEATED))
+    assert len(await paused(filled.index)) == 1
+    await filled.note(5, delivered(2))  # by another process, with mended settings
+    assert await paused(filled.index) == ()

@@ -14,14 +14,16 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
+from gateway import ledger
 from gateway.cli import handling, ledger_commands
 from gateway.cli.console_client import ConsoleClient
 from gateway.cli.ledger_commands import dead_letters, tail, trace
-from gateway.cli.ledger_text import plain, plain_json, table
+from gateway.cli.ledger_text import pause_lines, plain, plain_json, table
 from gateway.http.console import ConsoleSettings
 from gateway.model import envelope
 from gateway.model.dead import DeadLetter
 from gateway.model.envelope import Envelope
+from gateway.model.journal import Pause
 from gateway.ports import Draft, Log
 from tests.consoles import Console, running, some_life
 from tests.written import SetClock, bury, delivered, event, letter, note, take
@@ -346,3 +348,31 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(
     monkeypatch.setattr(handling, "LINE_SECONDS", 0.0)
     result = run(buried, dead_letters, "drop", "0-2", "0-3", "--yes")
     assert result.stderr == "drop: 1 of 2\n"
+
+
+def test_what_is_paused_is_told_once_and_when_it_goes_on() -> None:
+    held = {"destination": "dub", "endpoint": "track/lead", "detail": "HTTP 401\x1b"}
+    held["since"] = "2026-11-21T12:00:00Z"
+    shown: set[str] = set()
+    told = "dub track/lead IS PAUSED since 2026-11-21 12:00:00Z: HTTP 401\\u001b"
+    assert list(pause_lines([held], shown)) == [told]
+    assert list(pause_lines([held], shown)) == []
+    assert list(pause_lines([], shown)) == ["dub track/lead goes on again"]
+
+
+def test_tail_tells_what_is_paused(console: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    news: list[str] = []
+
+    def watch(told: dict[str, str], _shown: object, **_: object) -> None:
+        news.append(told["id"])
+        if len(news) == 1:
+            buffer = console.console.buffer
+            on = Pause("dub", "lead", True, buffer._clock.now_ms(), "track/lead", "HTTP 401")  # noqa: FBT003 - on
+            console.do(note(buffer, on), take(buffer, event("e-new")))
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger_commands, "_show", watch)
+    monkeypatch.setattr(ledger, "FRESH_SECONDS", 0.0)
+    result = run(console, tail, "-n", "1")
+    assert "dub track/lead IS PAUSED since" in result.stderr
