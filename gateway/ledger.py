@@ -7,12 +7,13 @@ what is older it reads in the logs themselves, as far as bounds allow, and says 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
 
+from gateway.model.chain import Chain, Linked, chain_of
 from gateway.model.facts import (
     Routes,
     assemble,
@@ -107,6 +108,10 @@ class Trace:
     searched: Searched | None = None
     more: bool = False
     """There are more events with this id than are given."""
+    behind: tuple[Linked, ...] = ()
+    """When a sale bears the id: what is linked to it and happened before, the oldest first."""
+    behind_cut: bool = False
+    """Not every link was followed: too many."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -369,6 +374,7 @@ class Ledger:
         events = await self._index.find(value, TRACE_EVENTS + 1)
         letters = await self._index.find_letters(value, TRACE_EVENTS)
         summary = await self.summary()
+        chain = await self._chain(events)
         searched = None
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
@@ -381,7 +387,17 @@ class Ledger:
             heard_ms={name: at for name, at in heard.items() if at is not None},
             searched=searched,
             more=len(events) > TRACE_EVENTS,
+            behind=chain.story() if chain else (),
+            behind_cut=chain is not None and chain.cut,
         )
+
+    async def _chain(self, events: Sequence[Known]) -> Chain | None:
+        """Follow the links of the latest sale among events, as far as the index reaches."""
+        chain = chain_of(events)
+        while chain and (todo := chain.todo()):
+            for link in todo:
+                chain.take(await self._index.find(link.value, TRACE_EVENTS))
+        return chain
 
     # Reading the logs beyond the index.
 

@@ -44,6 +44,25 @@ REJECTIONS = Counter(
     ["site", "reason"],
     registry=REGISTRY,
 )
+HOOKS = Counter(
+    "gateway_hooks",
+    "Webhooks that sources got, by what came of them; all but the last three are answered 200:"
+    " taken, known, unused, unreadable, wrong_signature, stale, unavailable.",
+    ["source", "outcome"],
+    registry=REGISTRY,
+)
+POLLS = Counter(
+    "gateway_polls",
+    "Rounds of a source's polling, by whether they came to their end: done or failed.",
+    ["source", "outcome"],
+    registry=REGISTRY,
+)
+POLLED_EVENTS = Counter(
+    "gateway_polled_events",
+    "Events that polling found and webhooks had not brought.",
+    ["source"],
+    registry=REGISTRY,
+)
 REQUEST_SECONDS = Histogram(
     "gateway_request_seconds",
     "From a request's head to its answer on the public port, the wait for the buffer included.",

@@ -98,9 +98,29 @@ def trace_lines(told: Json) -> Iterator[str]:
     for event in events:
         yield from _life_lines(event)
         yield ""
+    yield from _behind_lines(told)
     if not events and not told["deadLetters"]:
         yield f"nothing found for {plain(told['id'])}"
     yield from _reach_lines(told, searched)
+
+
+def _behind_lines(told: Json) -> Iterator[str]:
+    """Yield what led to a sale, the oldest first."""
+    if not told["behind"]:
+        return
+    yield "behind the sale"
+    rows = [
+        (_clock(each["happenedAt"]), each["type"], each["id"], each["label"], _linked_by(each))
+        for each in told["behind"]
+    ]
+    yield from (f"  {line}" for line in table(rows))
+    if told["behindCut"]:
+        yield "  … and more: some of these ids are shared by many events"
+    yield ""
+
+
+def _linked_by(event: Json) -> str:
+    return f"by {', '.join(event['linkedBy'])}"
 
 
 def _life_lines(event: Json) -> Iterator[str]:

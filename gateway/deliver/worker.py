@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from gateway.deliver import entries, measure, policy
 from gateway.deliver.book import Book, remembered
-from gateway.deliver.journal import OUTAGE_SECONDS, Journal
+from gateway.deliver.journal import OUTAGE_SECONDS, SELDOM, Journal
 from gateway.deliver.judge import Judge, Judged, Routes, window_of
 from gateway.deliver.lanes import Entry, Lanes
 from gateway.deliver.pace import Pace, Turn
@@ -425,8 +425,10 @@ class _Worker:
         with self._journal.hold():
             later = [each for _, each in postponed]
             await self._journal.write(entries.answer(name, now_ms, outcomes, later, exchange))
-            for entry, _ in settled:
+            for entry, outcome in settled:
                 self._lanes.remove(entry)
+                if outcome.outcome in _TAKEN:
+                    self._lanes.passed(entry, self._loop.time())
             self._close(outcomes)
             for entry, each in postponed:
                 self._postpone(entry, each)
@@ -462,7 +464,8 @@ class _Worker:
                 await self._commit()
                 await self._stand()
             except BufferUnavailableError as error:
-                LOG.warning("%s: position not kept, trying again: %s", self._parts.name, error)
+                name = self._parts.name
+                LOG.warning("%s: position not kept, trying again: %s", name, error, extra=SELDOM)
 
     async def _expire(self) -> None:
         """Bury what has had its time, tried or not (rule 5)."""

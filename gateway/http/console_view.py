@@ -4,13 +4,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.ledger import Reading, Searched, Summary, Trace
+from gateway.model.chain import Linked
 from gateway.model.envelope import Envelope, UnreadableError, decode
+from gateway.model.event import MAIL_TYPES
 from gateway.model.instant import format_ms
 from gateway.model.journal import excerpt
 from gateway.model.life import Fate, Handling, Known, Letter, Paused, Place, Standing, Step, explain
 from gateway.replay import Result
 
-_NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId", "orderId")
+_MAIL_NAMED_BY = ("orderId", "status", "imbStatus")
+_NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId")
 _LABEL_CHARACTERS = 120
 
 Json = dict[str, Any]
@@ -43,6 +46,9 @@ def _label(known: Known) -> str:
     envelope = _read(known.record)
     if envelope is None:
         return "a record that is no event"
+    if envelope.type in MAIL_TYPES:
+        mail = (envelope.event.get(name) for name in _MAIL_NAMED_BY)
+        return " ".join(str(value) for value in mail if value)[:_LABEL_CHARACTERS]
     values = (envelope.event.get(name) for name in _NAMED_BY)
     return next((str(value) for value in values if value), "")[:_LABEL_CHARACTERS]
 
@@ -78,9 +84,19 @@ def trace_json(trace: Trace) -> Json:
         "id": trace.value,
         "events": [life_json(known, trace.heard_ms) for known in trace.events],
         "more": trace.more,
+        "behind": [_linked_json(each) for each in trace.behind],
+        "behindCut": trace.behind_cut,
         "deadLetters": [letter_json(letter) for letter in trace.letters],
         "reading": reading_json(trace.reading),
         "searched": _searched_json(trace.searched, trace.heard_ms) if trace.searched else None,
+    }
+
+
+def _linked_json(linked: Linked) -> Json:
+    return {
+        **event_json(linked.known),
+        "happenedAt": format_ms(linked.happened_ms),
+        "linkedBy": linked.by,
     }
 
 

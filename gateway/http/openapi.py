@@ -39,6 +39,20 @@ _PIXEL_ERRORS = (
     Trouble.BUSY,
 )
 
+_HOOK_ERRORS = (
+    Trouble.BAD_REQUEST,
+    Trouble.WRONG_SIGNATURE,
+    Trouble.STALE_SIGNATURE,
+    Trouble.NOT_FOUND,
+    Trouble.BODY_STALLED,
+    Trouble.TOO_LARGE,
+    Trouble.UNSUPPORTED_ENCODING,
+    Trouble.HEADERS_TOO_LARGE,
+    Trouble.FAILED,
+    Problem.UNAVAILABLE,
+    Trouble.BUSY,
+)
+
 
 def document() -> bytes:
     """Return the description as JSON."""
@@ -54,6 +68,7 @@ def document() -> bytes:
             "paths": {
                 "/v1/events": {"post": _events(), "options": _preflight()},
                 "/v1/pixel.gif": {"get": _pixel()},
+                "/v1/hooks/postgrid/{source}": {"post": _hook()},
                 "/collector.js": {"get": _collector([])},
                 "/collector.{hash}.js": {"get": _collector([_text("hash", "path")])},
                 "/openapi.json": {
@@ -221,6 +236,27 @@ def _pixel() -> dict[str, Any]:
             ),
         }
         | _errors(_PIXEL_ERRORS),
+    }
+
+
+def _hook() -> dict[str, Any]:
+    return {
+        "summary": "A webhook of PostGrid's",
+        "description": "Signed with one of the source's webhook_secrets: as a JSON Web Token, which"
+        " is the whole body, or as JSON with the header PostGrid-Signature. 200 means that what it"
+        " brings is durable, or that there is nothing new in it; anything else may be sent again.",
+        "parameters": [
+            _text("source", "path"),
+            _text("PostGrid-Signature", "header", required=False),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        "responses": {
+            "200": _content("application/json", {"type": "object"}, "Need not be sent again")
+        }
+        | _errors(_HOOK_ERRORS),
     }
 
 

@@ -54,6 +54,8 @@ def routing_key(event: dict[str, Any], context: dict[str, Any]) -> str:
     kind = event["type"]
     if kind == "cart":
         return str(event["cartReference"])
+    if kind in {"mail_visit", "mail_order"}:
+        return str(event["orderId"])
     if kind in {"lead", "sale", "customer"}:
         customer = _merged("customerId", event, context)
         if customer:

@@ -21,6 +21,8 @@ EVENT_BYTES = 1_000
 DAY_SECONDS = 86_400.0
 HAND_OVER_SECONDS = 10.0
 """For what comes after the last answer: outcomes, the commit."""
+LAST_RETRY_SECONDS = 28_800.0
+"""PostGrid sends a webhook again after 1, 2 and 4 hours (postgrid.md, 4), and a little more."""
 _GIB = 1 << 30
 
 
@@ -157,6 +159,50 @@ def _sales_from_two_sides(subject: Subject) -> Found:
             )
 
 
+def _sources_without_sites(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.site not in subject.settings.sites:
+            known = ", ".join(sorted(subject.settings.sites)) or "none yet"
+            yield _error(
+                ("sources", name, "site"),
+                f'names "{source.site}", which is no site',
+                f"add [sites.{source.site}], or use one of those there are: {known}",
+            )
+
+
+def _silent_sources(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if not source.webhook_secrets and not source.poll_seconds:
+            yield _warning(
+                ("sources", name),
+                "neither takes webhooks nor polls, so nothing comes from it",
+                "set webhook_secrets, or poll_seconds above 0",
+            )
+
+
+def _mail_for_nobody(subject: Subject) -> Found:
+    settings = subject.settings
+    for name, source in settings.sources.items():
+        site = settings.sites.get(source.site)
+        named = [settings.destinations.get(each) for each in site.destinations] if site else []
+        if site and not any(each and "mail_visit" in each.events for each in named):
+            yield _warning(
+                ("sources", name, "site"),
+                f'names "{source.site}", no destination of which takes mail events',
+                "add a destination of kind webhook or file to that site",
+            )
+
+
+def _retries_too_old(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.webhook_secrets and source.webhook_age_seconds < LAST_RETRY_SECONDS:
+            yield _warning(
+                ("sources", name, "webhook_age_seconds"),
+                "may refuse PostGrid's retries, the last of which comes after 7 hours",
+                f"set it to {LAST_RETRY_SECONDS:g} at least",
+            )
+
+
 def _listen_twice(subject: Subject) -> Found:
     settings = subject.settings
     ports: dict[int, str] = {}
@@ -261,6 +307,10 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_public_secrets, frozenset()),
     (_sites_without_keys, frozenset()),
     (_sales_from_two_sides, frozenset()),
+    (_sources_without_sites, frozenset({"sites"})),
+    (_silent_sources, frozenset()),
+    (_mail_for_nobody, frozenset({"sites", "destinations"})),
+    (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
     (_window_in_log, frozenset({"buffer", "dedup"})),

@@ -283,8 +283,20 @@ function paint (trace, signal) {
     ...rejected.map((each) => el('section', { cls: 'card' },
       el('h2', {}, word('dead'), ' rejected when it was posted, ', when(each.at)),
       el('p', {}, `${each.reason}: ${each.detail} · `, letterLink(each.id, 'what was posted')))),
-    ...cards, reach(trace, cards.length + rejected.length, signal))
+    ...story(trace), ...cards, reach(trace, cards.length + rejected.length, signal))
   for (const each of main.querySelectorAll('details[data-key]')) each.open = open.has(each.dataset.key)
+}
+
+/** What led to a sale, from the mailbox on. */
+function story (trace) {
+  if (!trace.behind.length) return []
+  const rows = trace.behind.map((each) => el('tr', {},
+    el('td', {}, when(each.happenedAt)), el('td', {}, each.type),
+    el('td', {}, traceLink(each.id)),
+    el('td', {}, each.label), el('td', { cls: 'soft' }, 'by ' + each.linkedBy.join(', '))))
+  return [el('section', { cls: 'card' }, el('h2', {}, 'Behind the sale'),
+    el('table', {}, el('tbody', {}, ...rows)),
+    trace.behindCut ? el('p', { cls: 'soft' }, 'And more: some of these ids are shared by many events.') : '')]
 }
 
 /** Says what was looked through, so that “nothing found” is never a riddle. */

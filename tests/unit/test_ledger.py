@@ -95,6 +95,23 @@ def told(trace: Trace) -> dict[str, str]:
     return {f.destination: explain(f, trace.heard_ms.get(f.destination)) for f in known.fates}
 
 
+async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(world: World) -> None:
+    ledger = world.ledger()
+    mail = {"orderId": "letter_1", "mailReference": "m-1"}
+    await take(
+        world.buffer,
+        event("order", "mail_order", NOON - 9000, status="printing", **mail),
+        event("visit", "mail_visit", NOON - 8000, trackerId="t-1", **mail),
+        event("page", "page", NOON - 7000, mailReference="m-1", clickId="k-1"),
+        event("sale", "sale", NOON, amount=1, customerId="u-1"),
+        event("later", "page", NOON + 5000),
+    )
+    await caught_up(ledger)
+    trace = await ledger.trace("u-1")
+    assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert (await ledger.trace("m-1")).behind == ()
+
+
 async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) -> None:
     ledger = world.ledger()
     await take(world.buffer, event("e-1"))
