@@ -387,22 +387,24 @@ class _Worker:
         )
         settled: list[tuple[Entry, Settled]] = []
         postponed: list[tuple[Entry, Postponed]] = []
+        draw = random.random()  # noqa: S311 - jitter; one for all, so that a batch stays one
         for entry, verdict in zip(batch, reply.verdicts, strict=True):
             if isinstance(verdict, Done):
                 settled.append((entry, policy.settled(entry, verdict)))
                 continue
             if verdict.reason is Reason.SPLIT:
                 entry.cap = max(1, (len(batch) + 1) // 2)
-            decided = self._after_failure(entry, verdict, now_ms)
+            decided = self._after_failure(entry, verdict, now_ms, draw)
             if isinstance(decided, Settled):
                 settled.append((entry, decided))
             else:
                 postponed.append((entry, decided))
         await self._settle(settled, postponed, (request, reply) if request else None)
 
-    def _after_failure(self, entry: Entry, again: Again, now_ms: int) -> Settled | Postponed:
+    def _after_failure(
+        self, entry: Entry, again: Again, now_ms: int, draw: float
+    ) -> Settled | Postponed:
         policy.learn(entry, again, now_ms)
-        draw = random.random()  # noqa: S311 - jitter
         alone = again.reason not in WHOLE or self._book.fails_alone(entry)
         return policy.after_failure(entry, again, self._settings, now_ms, draw, alone=alone)
 
@@ -430,18 +432,19 @@ class _Worker:
                 if outcome.outcome in _TAKEN:
                     self._lanes.passed(entry, self._loop.time())
             self._close(outcomes)
+            began = (self._loop.time(), self._parts.house.clock.now_ms())
             for entry, each in postponed:
-                self._postpone(entry, each)
+                self._postpone(entry, each, *began)
         self._wake.set()
 
-    def _postpone(self, entry: Entry, postponed: Postponed) -> None:
+    def _postpone(self, entry: Entry, postponed: Postponed, now: float, now_ms: int) -> None:
         entry.in_flight = False
         entry.next_ms = not_before(postponed)
         entry.limited = postponed.reason is Reason.RATE_LIMITED
         self._book.failed(entry)
-        wait = (postponed.next_ms - self._parts.house.clock.now_ms()) / 1000
+        wait = (postponed.next_ms - now_ms) / 1000
         yields = entry.last is not None and entry.last.then is not None
-        self._lanes.again(entry, self._loop.time() + max(0.0, wait), yields=yields)
+        self._lanes.again(entry, now + max(0.0, wait), yields=yields)
 
     def _close(self, settled: Sequence[Settled]) -> None:
         now_ms = self._parts.house.clock.now_ms()
