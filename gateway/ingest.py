@@ -270,7 +270,10 @@ class Ingest:
         return await self._settle(site, request, receipt, len(body))
 
     async def again(self, letter: dead.DeadLetter) -> Taken | Refused:
-        """Take an event that was rejected through the checks once more (replay)."""
+        """Take an event that was rejected through the checks once more (replay).
+
+        If it is rejected again its letter stays as it is, and no second one is kept.
+        """
         kept = letter.event
         site = self.keys.by_name.get(letter.site)
         if site is None:
@@ -279,7 +282,7 @@ class Ingest:
         sent_us = parse_microseconds(sent_at) if sent_at else None
         request = Posted(None, sent_at, sent_us, kept["context"], [kept["event"]])
         receipt = Receipt(kept["receivedAt"], bearer="" if kept["server"] else None)
-        return await self._settle(site, request, receipt, LETTER_BYTES)
+        return await self._settle(site, request, receipt, LETTER_BYTES, keep=False)
 
     async def bring(self, site: str, events: Sequence[dict[str, Any]]) -> Taken | Refused:
         """Take in a source's events for a site that there is: they are valid, and of MAIL_TYPES.
@@ -326,7 +329,7 @@ class Ingest:
         )
 
     async def _settle(
-        self, site: Site, request: Posted, receipt: Receipt, size: int
+        self, site: Site, request: Posted, receipt: Receipt, size: int, *, keep: bool = True
     ) -> Taken | Refused:
         terms = self._terms(site, request, receipt, size)
         plan = self._plan(request.events, terms)
@@ -337,7 +340,7 @@ class Ingest:
                 return Refused(Problem.UNAVAILABLE, str(error))
         site.count(request.events, plan.results)
         rejected = [result for result in plan.results if result.refusal is not None]
-        if rejected:
+        if rejected and keep:
             self._keep_rejected(site, request, receipt, rejected)
         return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms))
 

@@ -6,6 +6,7 @@ what is older it reads in the logs themselves, as far as bounds allow, and says 
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -23,10 +24,12 @@ from gateway.model.facts import (
     read_letter,
 )
 from gateway.model.life import (
+    Buried,
     Fact,
     Filters,
     Known,
     Letter,
+    LetterFilters,
     Noted,
     Place,
     Standing,
@@ -145,6 +148,7 @@ class Ledger:
         self._marks: dict[tuple[Log, int], Mark] = {}
         self._trouble: dict[tuple[Log, int] | None, str] = {None: "the index is being opened"}
         self._news = asyncio.Event()
+        self._reading: dict[tuple[Log, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._summary: tuple[float, Summary] | None = None
 
     async def run(self) -> None:
@@ -220,6 +224,10 @@ class Ledger:
 
     async def _take_in(self, log: Log, partition: int) -> bool:
         """Take in what has come since; whether there was anything."""
+        async with self._reading[log, partition]:
+            return await self._take_in_next(log, partition)
+
+    async def _take_in_next(self, log: Log, partition: int) -> bool:
         start = self._marks[log, partition].next
         records = await self._buffer.read(log, partition, start, READ_RECORDS)
         if not records:
@@ -245,6 +253,20 @@ class Ledger:
         if self._trouble.get(source) != str(error):
             _log.warning("the ledger can't read on: %s", error)
         self._trouble[source] = str(error)
+
+    async def catch_up(self, log: Log) -> None:
+        """Take in all that a log holds by now, so that answers know of it.
+
+        Raises IndexFailedError, BufferUnavailableError.
+        """
+        if not self._marks:
+            raise IndexFailedError("the index is being opened: ask again")
+        for each, partition in list(self._marks):
+            try:
+                while each is log and await self._take_in(log, partition):
+                    pass
+            except RecordsGoneError as error:
+                self._marks[log, partition] = Mark(error.first, 0)
 
     # Questions.
 
@@ -292,7 +314,7 @@ class Ledger:
         if self._news is news:
             self._news = asyncio.Event()
 
-    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
+    async def letters(self, filters: LetterFilters, cursor: str | None, limit: int) -> Page:
         """Return dead letters, newest first, with those that ingest rejected."""
         return await self._index.letters(filters, cursor, min(limit, PAGE_EVENTS))
 
@@ -307,8 +329,12 @@ class Ledger:
             return None
         for record in records:
             buried = read_letter(Place(record.partition, record.offset), 0, record.value)
-            if buried and buried.place == place:
-                return Letter(place, record.time_ms, buried.letter, buried.id, buried.type)
+            if isinstance(buried, Buried) and buried.place == place:
+                subject = buried.letter.subject(place.offset)
+                handling = await self._index.handling(place.partition, subject)
+                return Letter(
+                    place, record.time_ms, buried.letter, buried.id, buried.type, handling
+                )
         return None
 
     async def summary(self) -> Summary:

@@ -129,7 +129,13 @@ BATCH_EVENTS = Histogram(
 )
 BREAKER_OPEN = Gauge(
     "gateway_breaker_open",
-    "1 while a destination that fails as a whole is paused, else 0.",
+    "1 while a destination that fails as a whole, or in all of a kind, is paused, else 0.",
+    ["destination"],
+    registry=REGISTRY,
+)
+PAUSED = Gauge(
+    "gateway_paused",
+    "1 while requests of a kind are paused as by a wrong setting (address, key, rights), else 0.",
     ["destination"],
     registry=REGISTRY,
 )

@@ -15,8 +15,18 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from gateway.model.attempt import Answered, Item, Reply, Request, Skip, Unanswered
+from gateway.model.dead import Subject
 from gateway.model.envelope import Envelope
-from gateway.model.life import Fact, Filters, Known, Letter, Place, Standing
+from gateway.model.life import (
+    Fact,
+    Filters,
+    Handling,
+    Known,
+    Letter,
+    LetterFilters,
+    Place,
+    Standing,
+)
 
 
 class Log(StrEnum):
@@ -231,11 +241,14 @@ class Index(Protocol):
         The page's cursor is never None.
         """
 
-    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
-        """Return dead letters newest first; of the filters `outcome` has no meaning."""
+    async def letters(self, filters: LetterFilters, cursor: str | None, limit: int) -> Page:
+        """Return dead letters newest first."""
 
     async def letter(self, place: Place) -> Letter | None:
         """Return a dead letter by its place in `dead`."""
+
+    async def handling(self, partition: int, subject: Subject) -> Handling | None:
+        """Return what was done about a dead letter, also where the letter is held no more."""
 
     async def find_letters(self, value: str, limit: int) -> list[Letter]:
         """Return the dead letters that bear an id, newest first."""

@@ -227,7 +227,14 @@ def _pixel() -> dict[str, Any]:
             _text("url", "query", required=False),
             _text("title", "query", required=False),
         ],
-        "responses": {"200": _content("image/gif", {"type": "string"}, "One transparent pixel")}
+        "responses": {
+            "200": _content("image/gif", {"type": "string"}, "One transparent pixel"),
+            "422": _content(
+                "image/gif",
+                {"type": "string"},
+                "The pixel too, but the event is rejected; the header Gateway-Rejection says why",
+            ),
+        }
         | _errors(_PIXEL_ERRORS),
     }
 

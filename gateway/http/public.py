@@ -266,9 +266,7 @@ class _Public:
             came = await self._ingest.take(orjson.dumps(body), receipt)
         if isinstance(came, Refused):
             return error_answer(came.problem)
-        return web.Response(
-            body=PIXEL, content_type="image/gif", headers={"Cache-Control": "private, no-cache"}
-        )
+        return _pixel_answer(came)
 
     async def collector(self, request: web.Request) -> web.StreamResponse:
         return collector_answer(self._collector, request, request.match_info.get("hash"))
@@ -319,6 +317,16 @@ async def _answered(request: web.Request, handler: _Handler, route: str) -> web.
     except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer it can use
         _log.exception("a request to %s failed", route)
         return error_answer(Trouble.FAILED)
+
+
+def _pixel_answer(came: Taken) -> web.Response:
+    """Answer with the image in any case: where the event was rejected, the status says so."""
+    refusal = came.results[0].refusal
+    headers = {"Cache-Control": "private, no-cache"}
+    if refusal is not None:
+        headers["Gateway-Rejection"] = refusal.reason
+    status = HTTPStatus.OK if refusal is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
 def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:

@@ -7,6 +7,8 @@ so no two sites' keys are ever equal.
 
 from typing import Any
 
+from gateway.model.dead import Subject
+
 
 def dedup_key(site: str, event: dict[str, Any], own_us: int) -> str:
     """Return the key; `own_us` is the event's time in microseconds, by the sender's own clock."""
@@ -26,6 +28,14 @@ def close_key(sale_key: str) -> str:
 def recent_key(site: str, view_id: str) -> str:
     """Return the dedup key of a view derived from an entry of `recent`."""
     return f"recent:{site}:{view_id}"
+
+
+def replay_key(subject: Subject) -> str:
+    """Return the dedup key of a replay: by letter and number, so that asking twice delivers once.
+
+    A letter's partition is part of it unsaid: keys are compared within one.
+    """
+    return f"replay:{subject.destination}:{subject.origin}:{subject.number}"
 
 
 def answer_key(key: str, event: dict[str, Any]) -> str:

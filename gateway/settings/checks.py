@@ -9,6 +9,7 @@ from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.listen import address_of
+from gateway.model.carts import CART_BYTES
 from gateway.model.dead import INGEST
 from gateway.settings.problems import Place, Problem
 from gateway.settings.sections import Settings
@@ -281,6 +282,18 @@ def _room(subject: Subject) -> Found:
         )
 
 
+def _requests_at_the_end(subject: Subject) -> Found:
+    stop = subject.settings.admin.stop_seconds
+    for name, destination in subject.settings.destinations.items():
+        if destination.timeout_seconds > stop:
+            yield _warning(
+                ("destinations", name, "timeout_seconds"),
+                f"is {destination.timeout_seconds:g}, more than admin.stop_seconds ({stop:g}): "
+                "a request in flight when the process ends may be cut off, and be in doubt",
+                f"set at most {stop:g}, or raise admin.stop_seconds (and the pod's grace period)",
+            )
+
+
 def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, number in Counter(values).items() if number > 1]
 
@@ -302,6 +315,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_same_folders, frozenset()),
     (_window_in_log, frozenset({"buffer", "dedup"})),
     (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),
+    (_requests_at_the_end, frozenset({"admin", "destinations"})),
     (_room, frozenset({"buffer", "dedup", "destinations"})),
 )
 """Each check, and the sections that must be sound for it to mean anything."""
@@ -358,16 +372,23 @@ def _site_facts(settings: Settings) -> Iterator[str]:
 
 def _window_facts(settings: Settings) -> Iterator[str]:
     dedup = settings.dedup
-    windows = len(settings.destinations)
-    memory = dedup.window_records * WINDOW_KEY_BYTES
+    memory = [_window_bytes(settings, name) for name in settings.destinations]
     yield (
         f"window: {dedup.window_seconds:g} s or {dedup.window_records} records, whichever is less: "
         f"the time counts up to {_events_per_second(settings):.3g} events/s"
     )
     yield (
-        f"window memory: at worst {_mib(memory)} for each of {windows} destination(s) "
-        f"in one process, {_mib(memory * windows)} in all"
+        f"window memory: at worst {_mib(max(memory, default=0))} for one destination, "
+        f"{_mib(sum(memory))} for all {len(memory)} in one process "
+        f"({WINDOW_KEY_BYTES} bytes a record, {CART_BYTES} more a cart where carts are taken)"
     )
+
+
+def _window_bytes(settings: Settings, destination: str) -> int:
+    """Return what a destination's window takes, were every record of it a cart of its own."""
+    takes_carts = "cart" in settings.destinations[destination].events
+    each = WINDOW_KEY_BYTES + (CART_BYTES if takes_carts else 0)
+    return settings.dedup.window_records * each
 
 
 def _room_facts(settings: Settings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from gateway.ledger import Ledger, Trace
 from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
 from gateway.model.journal import Open, Snapshot
-from gateway.model.life import Filters, Place, explain
+from gateway.model.life import Filters, LetterFilters, Place, explain
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, IndexFailedError, Log
 from tests.written import (
@@ -214,7 +214,7 @@ async def test_a_dead_letter_that_the_index_lacks_is_read_from_the_log(world: Wo
 
 
 async def _listed(ledger: Ledger) -> bool:
-    return len((await ledger.letters(Filters(), None, 10)).letters) == 1
+    return len((await ledger.letters(LetterFilters(), None, 10)).letters) == 1
 
 
 async def test_a_dead_letter_that_retention_removed_is_not_there(world: World) -> None:
@@ -482,7 +482,7 @@ async def test_a_dead_record_that_cannot_be_read_is_no_dead_letter(world: World)
     ledger = world.ledger()
     await caught_up(ledger)
     assert await ledger.letter(Place(0, 0)) is None
-    page = await ledger.letters(Filters(), None, 10)
+    page = await ledger.letters(LetterFilters(), None, 10)
     assert [(each.place.offset, each.id) for each in page.letters] == [(3, ""), (2, "")]
 
 

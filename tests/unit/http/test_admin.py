@@ -23,6 +23,7 @@ NAMES = {
     "breaker_open",
     "dead_letters_total",
     "missing_events_total",
+    "paused",
     "hooks_total",
     "polls_total",
     "polled_events_total",

@@ -170,6 +170,11 @@ def test_a_server_key_of_two_sites_is_told_without_showing_it(tmp_path: Path) ->
             "buffer.max_bytes",
             "too little",
         ),
+        (
+            SITE + DESTINATIONS + "timeout_seconds = 31\n",
+            "destinations.archive.timeout_seconds",
+            "is 31, more than admin.stop_seconds (30)",
+        ),
     ],
 )
 def test_a_warning_leaves_the_settings_usable(
@@ -191,7 +196,7 @@ def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Pat
     path.write_text(SITE + DESTINATIONS)
     text = "\n".join(facts(load(path, {})))
     assert "to archive" in text
-    assert "206 MiB" in text  # 2.4 million keys at 90 bytes
+    assert "710 MiB" in text  # 2.4 million keys at 90 bytes, and a cart each at 220
     assert "8.9 GiB" in text  # 27.8 events/s for four days at 1,000 bytes
 
 
