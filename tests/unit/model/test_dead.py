@@ -29,7 +29,7 @@ def test_letters_and_decisions_survive_the_log() -> None:
     "value", [b"", b"[]", b"7", b'{"deed": "eaten"}', b'{"deed": "dropped"}', b'{"site": "shop"}']
 )
 def test_what_is_neither_says_so(value: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         decode(value)
 
 
