@@ -54,8 +54,12 @@ def document() -> bytes:
             "paths": {
                 "/v1/events": {"post": _events(), "options": _preflight()},
                 "/v1/pixel.gif": {"get": _pixel()},
-                "/collector.js": {"get": _collector([])},
-                "/collector.{hash}.js": {"get": _collector([_text("hash", "path")])},
+                "/collector.js": {"get": _script(_COLLECTOR)},
+                "/collector.{hash}.js": {"get": _script(_COLLECTOR, _text("hash", "path"))},
+                "/adapters/{name}.js": {"get": _script(_ADAPTER, _text("name", "path"))},
+                "/adapters/{name}.{hash}.js": {
+                    "get": _script(_ADAPTER, _text("name", "path"), _text("hash", "path"))
+                },
                 "/openapi.json": {
                     "get": {
                         "summary": "This description",
@@ -217,13 +221,18 @@ def _pixel() -> dict[str, Any]:
     }
 
 
-def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:
+_COLLECTOR = ("The collector script", Trouble.NO_COLLECTOR)
+_ADAPTER = ("An adapter: datalayer, voyado or dub", Trouble.NO_ADAPTER)
+
+
+def _script(what: tuple[str, Trouble], *parameters: dict[str, Any]) -> dict[str, Any]:
+    summary, missing = what
     return {
-        "summary": "The collector script",
-        "parameters": parameters,
+        "summary": summary,
+        "parameters": list(parameters),
         "responses": {
             "200": _content("text/javascript", {"type": "string"}, "The script"),
             "304": {"description": "Not changed"},
         }
-        | _errors((Trouble.NO_COLLECTOR, Trouble.HEADERS_TOO_LARGE)),
+        | _errors((missing, Trouble.HEADERS_TOO_LARGE)),
     }

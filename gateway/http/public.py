@@ -18,7 +18,13 @@ from aiohttp.http_exceptions import LineTooLong
 from gateway.http.addresses import RateLimit, client_address
 from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
 from gateway.http.bodies import read_body
-from gateway.http.collector import Collector, collector_answer, read_collector
+from gateway.http.collector import (
+    COLLECTOR,
+    Script,
+    read_adapters,
+    read_script,
+    script_answer,
+)
 from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
@@ -50,7 +56,7 @@ def create_public(
     collector: Path,
     more: Iterable[web.AbstractRouteDef] = (),
 ) -> web.Application:
-    """Return the application. `collector` is the folder of the built script, read at start.
+    """Return the application. `collector` is the folder of the built scripts, read at start.
 
     `more` are routes of other parts (hooks). Run it by `PublicRunner`.
     """
@@ -64,6 +70,8 @@ def create_public(
             web.get("/v1/pixel.gif", public.pixel, allow_head=False),
             web.get("/collector.js", public.collector),
             web.get("/collector.{hash:[0-9A-Za-z_-]+}.js", public.collector),
+            web.get("/adapters/{name:[a-z]+}.js", public.adapter),
+            web.get("/adapters/{name:[a-z]+}.{hash:[0-9A-Za-z_-]+}.js", public.adapter),
             web.get("/openapi.json", public.openapi),
             *more,
         ]
@@ -134,14 +142,16 @@ class _Public:
         self._settings = settings
         self._clock = clock
         self._folder = folder
-        self._collector: Collector | None = None
+        self._collector: Script | None = None
+        self._adapters: dict[str, Script] = {}
         self._document = document()
         self._room = _Room(settings.max_in_flight)
         rate = settings.requests_per_second
         self._limit = RateLimit(rate) if rate is not None else None
 
     async def start(self, _app: web.Application) -> None:
-        self._collector = await asyncio.to_thread(read_collector, self._folder)
+        self._collector = await asyncio.to_thread(read_script, self._folder, COLLECTOR)
+        self._adapters = await asyncio.to_thread(read_adapters, self._folder)
         if self._collector is None:
             _log.warning("no collector script in %s: build it first", self._folder)
 
@@ -222,7 +232,12 @@ class _Public:
         )
 
     async def collector(self, request: web.Request) -> web.StreamResponse:
-        return collector_answer(self._collector, request, request.match_info.get("hash"))
+        wanted = request.match_info.get("hash")
+        return script_answer(self._collector, request, wanted, Trouble.NO_COLLECTOR)
+
+    async def adapter(self, request: web.Request) -> web.StreamResponse:
+        script = self._adapters.get(request.match_info["name"])
+        return script_answer(script, request, request.match_info.get("hash"), Trouble.NO_ADAPTER)
 
     async def openapi(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._document, content_type="application/json")

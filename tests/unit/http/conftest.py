@@ -96,10 +96,13 @@ def http_settings(request: pytest.FixtureRequest) -> HttpSettings:
 
 @pytest.fixture
 def collector_folder(tmp_path: Path) -> Path:
-    (tmp_path / "collector.js").write_bytes(b"plain")
-    (tmp_path / "collector.js.br").write_bytes(b"brotli")
-    (tmp_path / "collector.js.gz").write_bytes(b"gzip")
-    (tmp_path / "collector.json").write_text('{"hash": "abc123", "integrity": "sha384-x"}', "utf-8")
+    (tmp_path / "adapters").mkdir()
+    for path in ("collector", "adapters/dub"):
+        (tmp_path / f"{path}.js").write_bytes(b"plain")
+        (tmp_path / f"{path}.js.br").write_bytes(b"brotli")
+        (tmp_path / f"{path}.js.gz").write_bytes(b"gzip")
+        about = '{"hash": "abc123", "integrity": "sha384-x"}'
+        (tmp_path / f"{path}.json").write_text(about, "utf-8")
     return tmp_path
 
 

@@ -416,13 +416,14 @@ async def test_the_pixel_too_is_answered_only_when_it_is_durable(gateway: Gatewa
         ("", None, b"plain"),
     ],
 )
-async def test_the_collector_comes_ready_made_in_each_encoding(
-    gateway: Gateway, accepted: str, encoding: str | None, body: bytes
+@pytest.mark.parametrize("script", ["/collector", "/adapters/dub"])
+async def test_a_script_comes_ready_made_in_each_encoding(
+    gateway: Gateway, script: str, accepted: str, encoding: str | None, body: bytes
 ) -> None:
     tags = set()
     for path, cache in (
-        ("/collector.js", "public, max-age=3600"),
-        ("/collector.abc123.js", "public, max-age=31536000, immutable"),
+        (f"{script}.js", "public, max-age=3600"),
+        (f"{script}.abc123.js", "public, max-age=31536000, immutable"),
     ):
         answer = await gateway.get(path, {"Accept-Encoding": accepted})
         assert answer.status == 200
@@ -435,7 +436,7 @@ async def test_the_collector_comes_ready_made_in_each_encoding(
         tags.add(answer.headers["ETag"])
     (tag,) = tags
     again = {"Accept-Encoding": accepted, "If-None-Match": tag}
-    assert (await gateway.get("/collector.js", again)).status == 304
+    assert (await gateway.get(f"{script}.js", again)).status == 304
 
 
 @pytest.mark.parametrize("path", ["/collector.js", "/collector.abc123.js"])
@@ -453,10 +454,32 @@ async def test_a_collector_of_another_build_is_not_there(gateway: Gateway) -> No
     assert told(answer)["error"] == "no_collector"
 
 
+@pytest.mark.parametrize(
+    "path", ["/adapters/dub.old.js", "/adapters/voyado.js", "/adapters/nobody.abc123.js"]
+)
+async def test_an_adapter_that_is_not_there_is_told_where_they_are(
+    gateway: Gateway, path: str
+) -> None:
+    answer = await gateway.get(path)
+    assert answer.status == 404
+    assert told(answer)["error"] == "no_adapter"
+
+
 # The rest
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/event", "/collector.js/x", "/..%2fetc"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/adapters/../collector.js/x",
+        "/adapters/..%2fcollector.js",
+        "/v1",
+        "/v1/event",
+        "/collector.js/x",
+        "/..%2fetc",
+    ],
+)
 async def test_what_is_not_there_is_answered_404(gateway: Gateway, path: str) -> None:
     answer = await gateway.get(path)
     assert answer.status == 404
