@@ -8,7 +8,7 @@ import orjson
 
 from gateway.cli.options import WRONG, FailedError, config_option, configured, line_of
 from gateway.http.assets import data_folder
-from gateway.http.collector import ADAPTERS, COLLECTOR, read_adapters, read_script
+from gateway.http.collector import ADAPTERS, Collector, read_collector
 from gateway.http.openapi import document
 from gateway.http.snippet import adapter_snippet, snippet
 from gateway.ingest import SiteSettings
@@ -78,14 +78,22 @@ def snippet_command(
     settings = configured(config)
     shop = _site(settings, site)
     dist = data_folder("static") / "dist"
-    scripts = {COLLECTOR: read_script(dist, COLLECTOR), **read_adapters(dist)}
-    if integrity and any(scripts.get(name) is None for name in (COLLECTOR, *adapters)):
-        raise FailedError("the scripts are not built: run npm run build in static/")
+    collector = _script(dist, "collector.js", integrity=integrity)
     url = gateway_url or f"http://{settings.http.listen}"
-    bound = scripts if integrity else {}
-    click.echo(snippet(url, shop.browser_keys[0], bound.get(COLLECTOR)))
+    click.echo(snippet(url, shop.browser_keys[0], collector))
     for name in adapters:
-        click.echo(adapter_snippet(url, name, bound.get(name), shop.currency))
+        adapter = _script(dist, ADAPTERS[name], integrity=integrity)
+        click.echo(adapter_snippet(url, name, adapter, shop.currency))
+
+
+def _script(dist: Path, name: str, *, integrity: bool) -> Collector | None:
+    """Return what the tag is bound to: nothing, if it is not to be."""
+    if not integrity:
+        return None
+    script = read_collector(dist, name)
+    if script is None:
+        raise FailedError(f"{name} is not built: run npm run build in static/")
+    return script
 
 
 def _site(settings: Settings, name: str | None) -> SiteSettings:

@@ -19,7 +19,6 @@ class Trouble(StrEnum):
     BAD_REQUEST = "bad_request"
     NOT_FOUND = "not_found"
     NO_COLLECTOR = "no_collector"
-    NO_ADAPTER = "no_adapter"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BODY_STALLED = "body_stalled"
     TOO_LARGE = "too_large"
@@ -60,12 +59,7 @@ ANSWERS: dict[Problem | Trouble, Answer] = {
     Trouble.BAD_REQUEST: Answer(400, "This is not a proper HTTP request; see /openapi.json."),
     Trouble.NOT_FOUND: Answer(404, "There is nothing here; /openapi.json lists what there is."),
     Trouble.NO_COLLECTOR: Answer(
-        404, "This gateway has no such collector script; /collector.js is the present one."
-    ),
-    Trouble.NO_ADAPTER: Answer(
-        404,
-        "This gateway has no such adapter; /adapters/NAME.js is the present one, where NAME is"
-        " datalayer, voyado or dub.",
+        404, "This gateway has no such script; without the hash its name is the present one's."
     ),
     Trouble.METHOD_NOT_ALLOWED: Answer(405, "This address takes another method: see Allow."),
     Trouble.BODY_STALLED: Answer(

@@ -10,17 +10,16 @@ from gateway.http.answers import DeclinedError, Trouble
 
 _SUFFIXES = {"br": ".br", "gzip": ".gz", "identity": ""}
 """By preference."""
+ADAPTERS = {name: f"adapters/{name}.js" for name in ("datalayer", "voyado", "dub")}
+"""What takes the calls that a shop makes already: the file, by the name of those calls."""
+SCRIPTS = ("collector.js", "collector.mjs", *ADAPTERS.values())
+"""The files of the built folder that are served: the script, the same as an ES module, adapters."""
 SHORT_SECONDS = 3600
 _IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-COLLECTOR = "collector"
-ADAPTERS = {name: f"adapters/{name}" for name in ("datalayer", "voyado", "dub")}
-"""What takes the calls that a shop makes already, by the name of those; to its path."""
-
-
 @dataclass(slots=True, frozen=True)
-class Script:
+class Collector:
     """A script as built: its hash, its integrity, its bytes by encoding."""
 
     hash: str
@@ -28,40 +27,37 @@ class Script:
     bodies: dict[str, bytes]
 
 
-def read_script(folder: Path, path: str) -> Script | None:
-    """Read `PATH.js`, its compressed copies and `PATH.json`; None when not built.
+def read_collector(folder: Path, name: str = "collector.js") -> Collector | None:
+    """Read a script, its compressed copies and `collector.json`; None when not built.
 
-    Blocks. Raises ValueError or KeyError when `PATH.json` is not as the build writes it.
+    Blocks. Raises ValueError or KeyError when `collector.json` is not as the build writes it.
     """
-    script = folder / f"{path}.js"
+    script = folder / name
     if not script.is_file():
         return None
-    about = json.loads((folder / f"{path}.json").read_text("utf-8"))
+    about = json.loads((folder / "collector.json").read_text("utf-8"))[name]
     bodies = {
-        encoding: found.read_bytes()
+        encoding: path.read_bytes()
         for encoding, suffix in _SUFFIXES.items()
-        if (found := folder / f"{path}.js{suffix}").is_file()
+        if (path := folder / f"{name}{suffix}").is_file()
     }
-    return Script(about["hash"], about["integrity"], bodies)
+    return Collector(about["hash"], about["integrity"], bodies)
 
 
-def read_adapters(folder: Path) -> dict[str, Script]:
-    """Read the adapters that are built. Blocks; raises as `read_script`."""
-    return {
-        name: script
-        for name, path in ADAPTERS.items()
-        if (script := read_script(folder, path)) is not None
-    }
+def hashed(name: str, hash_: str) -> str:
+    """Return the name under which a script never changes."""
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{hash_}.{suffix}"
 
 
-def script_answer(
-    script: Script | None, request: web.Request, wanted: str | None, missing: Trouble
+def collector_answer(
+    collector: Collector | None, request: web.Request, wanted: str | None
 ) -> web.Response:
-    """Answer with a script by its plain name, or with `wanted` by the name with that hash."""
-    if script is None or wanted not in {None, script.hash}:
-        raise DeclinedError(missing)
-    encoding = _encoding(request.headers.get("Accept-Encoding", ""), script)
-    etag = f'"{script.hash}-{encoding}"'
+    """Answer for a script's plain name, or with `wanted` for the name with that hash."""
+    if collector is None or wanted not in {None, collector.hash}:
+        raise DeclinedError(Trouble.NO_COLLECTOR)
+    encoding = _encoding(request.headers.get("Accept-Encoding", ""), collector)
+    etag = f'"{collector.hash}-{encoding}"'
     headers = {
         "Cache-Control": _IMMUTABLE if wanted else f"public, max-age={SHORT_SECONDS}",
         "ETag": etag,
@@ -76,18 +72,18 @@ def script_answer(
     if encoding != "identity":
         headers["Content-Encoding"] = encoding
     return web.Response(
-        body=script.bodies[encoding],
+        body=collector.bodies[encoding],
         headers=headers,
         content_type="text/javascript",
         charset="utf-8",
     )
 
 
-def _encoding(accepted: str, script: Script) -> str:
+def _encoding(accepted: str, collector: Collector) -> str:
     """Choose the smallest that the client takes; `q=0` means that it does not."""
     taken = set()
     for part in accepted.lower().split(","):
         name, _, weight = part.partition(";")
         if weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}:
             taken.add(name.strip())
-    return next(each for each in script.bodies if each in taken or each == "identity")
+    return next(each for each in collector.bodies if each in taken or each == "identity")

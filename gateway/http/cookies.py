@@ -29,9 +29,10 @@ def read_cookies(header: str | None) -> dict[str, str]:
     return found
 
 
-def set_cookie(field: str, value: str) -> str:
-    """Return the Set-Cookie header that remembers an id."""
+def set_cookie(field: str, value: str | None) -> str:
+    """Return the Set-Cookie header that remembers an id; with None, the one that deletes it."""
+    age_seconds = 0 if value is None else LIFETIME_SECONDS
     return (
-        f"{_NAMES[field]}={quote(value, safe='')}; Max-Age={LIFETIME_SECONDS}; Path=/;"
+        f"{_NAMES[field]}={quote(value or '', safe='')}; Max-Age={age_seconds}; Path=/;"
         " HttpOnly; Secure; SameSite=Lax"
     )

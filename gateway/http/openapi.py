@@ -7,6 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway import __version__
 from gateway.http.answers import ANSWERS, Trouble
+from gateway.http.collector import SCRIPTS, hashed
 from gateway.ingest import Problem
 from gateway.model.event import CONTEXT, EVENT, METADATA_CHARACTERS
 from gateway.model.outcome import Rejection
@@ -54,12 +55,7 @@ def document() -> bytes:
             "paths": {
                 "/v1/events": {"post": _events(), "options": _preflight()},
                 "/v1/pixel.gif": {"get": _pixel()},
-                "/collector.js": {"get": _script(_COLLECTOR)},
-                "/collector.{hash}.js": {"get": _script(_COLLECTOR, _text("hash", "path"))},
-                "/adapters/{name}.js": {"get": _script(_ADAPTER, _text("name", "path"))},
-                "/adapters/{name}.{hash}.js": {
-                    "get": _script(_ADAPTER, _text("name", "path"), _text("hash", "path"))
-                },
+                **_collectors(),
                 "/openapi.json": {
                     "get": {
                         "summary": "This description",
@@ -221,18 +217,19 @@ def _pixel() -> dict[str, Any]:
     }
 
 
-_COLLECTOR = ("The collector script", Trouble.NO_COLLECTOR)
-_ADAPTER = ("An adapter: datalayer, voyado or dub", Trouble.NO_ADAPTER)
+def _collectors() -> dict[str, Any]:
+    plain = {f"/{name}": {"get": _collector([])} for name in SCRIPTS}
+    immutable = {"get": _collector([_text("hash", "path")])}
+    return plain | {f"/{hashed(name, '{hash}')}": immutable for name in SCRIPTS}
 
 
-def _script(what: tuple[str, Trouble], *parameters: dict[str, Any]) -> dict[str, Any]:
-    summary, missing = what
+def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "summary": summary,
-        "parameters": list(parameters),
+        "summary": "The collector, as a script (.js) or as an ES module (.mjs); an adapter",
+        "parameters": parameters,
         "responses": {
             "200": _content("text/javascript", {"type": "string"}, "The script"),
             "304": {"description": "Not changed"},
         }
-        | _errors((missing, Trouble.HEADERS_TOO_LARGE)),
+        | _errors((Trouble.NO_COLLECTOR, Trouble.HEADERS_TOO_LARGE)),
     }

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from aiohttp import web
 
 from gateway.http.assets import data_folder
-from gateway.http.collector import COLLECTOR, read_script
+from gateway.http.collector import read_collector
 from gateway.http.snippet import snippet
 from gateway.sandbox.dub import create_dub
 from gateway.sandbox.dub_workspace import DubSandbox
@@ -160,7 +160,7 @@ def _storefront(
     taken: Mapping[PortName, socket.socket], addresses: Mapping[PortName, str]
 ) -> Server:
     static = data_folder("static")
-    collector = read_script(static / "dist", COLLECTOR)
+    collector = read_collector(static / "dist")
     tag = snippet(addresses["public"], DEMO_KEY, collector)
     app = create_storefront(StorefrontSandbox(snippet=tag), static)
     return side_server("storefront", app, "--port-base", taken["storefront"])

@@ -9,7 +9,7 @@ import { safely, text } from './safely.js';
 /** @typedef {import('./safely.js').Fields} Fields */
 /** @typedef {import('../collector/gateway.d.ts').CartItem} CartItem */
 
-const options = /** @type {any} */ ((document.currentScript || {}).dataset || {});
+const options = /** @type {any} */ (document.currentScript?.dataset || {});
 
 /**
  * An amount in minor units, whose digits ISO 4217 says; not `Intl`, whose data say how prices are
@@ -46,7 +46,7 @@ const idOf = (item) => text(item[options.sku || 'item_id'] || item.item_name);
  */
 export const change = (items, changed, sign) => {
   const now = items.map((item) => ({ ...item }));
-  changed.map((item) => {
+  changed.forEach((item) => {
     const { quantity = 1 } = item;
     const sku = /** @type {string} */ (idOf(item));
     let found = now.find((each) => each.sku == sku);
@@ -69,7 +69,7 @@ const take = (pushed) => {
 
   if ('user_id' in all) gateway('identify', { customerId: text(all.user_id) });
   if (event == 'view_item')
-    items.map((/** @type {Fields} */ item) =>
+    items.forEach((/** @type {Fields} */ item) =>
       gateway('product', {
         itemId: idOf(item),
         category: ['', 2, 3, 4, 5]
@@ -81,7 +81,7 @@ const take = (pushed) => {
   if (sign > -2)
     // The collector keeps the cart, as far as consent allows.
     gateway('cart', (/** @type {any} */ latest) => {
-      const now = change((sign && latest && latest.items) || [], items, sign || 1);
+      const now = change((sign && latest?.items) || [], items, sign || 1);
       // A cart that never was is not emptied: this throws, and nothing is sent.
       latest ||= now[0] && { cartReference: Date.now() + '-' + Math.random() };
       return { cartReference: latest.cartReference, url: options.cartUrl, items: now };
@@ -91,7 +91,7 @@ const take = (pushed) => {
       amount: minor(all.value, currency),
       currency,
       invoiceId: text(all.transaction_id),
-      cartReference: latest && latest.cartReference,
+      cartReference: latest?.cartReference,
       metadata: { coupon, shipping, tax },
     }));
   if (event == 'generate_lead' || event == 'sign_up') gateway('lead', { eventName: event });
@@ -105,9 +105,9 @@ safely(() => {
   // Two tags on a page would count everything twice.
   if (list.gateway) return;
   list.gateway = 1;
-  list.map(see);
+  list.forEach(see);
   list.push = (/** @type {any[]} */ ...pushed) => {
-    pushed.map(see);
+    pushed.forEach(see);
     return push.apply(list, pushed);
   };
 })();

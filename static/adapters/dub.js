@@ -9,10 +9,10 @@ import { safely } from './safely.js';
 /** @typedef {import('./safely.js').Fields} Fields */
 
 /** What each takes, under the same names; Dub ignores others, the gateway would refuse them. */
-const BOTH = 'customerId clickId eventName customerName customerEmail customerAvatar metadata ';
+const BOTH = 'customerId clickId eventName customerName customerEmail customerAvatar metadata';
 const NAMES = /** @type {Record<string, string>} */ ({
-  lead: BOTH + 'mode eventQuantity',
-  sale: BOTH + 'amount currency invoiceId leadEventName paymentProcessor',
+  lead: 'mode eventQuantity ',
+  sale: 'amount currency invoiceId leadEventName paymentProcessor ',
 });
 
 /**
@@ -25,11 +25,13 @@ const take = (command, said) => {
   const all = {
     ...said,
     // Dub's default, which is not the gateway's.
-    currency: said.currency || 'usd',
     customerId: said.customerExternalId || said.externalId || said.customerId,
+    currency: said.currency || 'usd',
   };
   const /** @type {Fields} */ fields = {};
-  NAMES[type].split(' ').map((name) => {
+  // Of another command there are none: this throws, and nothing is sent.
+  const names = NAMES[type].concat(BOTH).split(' ');
+  names.forEach((name) => {
     // What is null or empty counts as not said, so that the collector's own click id is taken.
     if (all[name] || name == 'amount') fields[name] = all[name];
   });
@@ -40,8 +42,8 @@ safely(() => {
   const page = /** @type {any} */ (globalThis);
   const { q = [] } = page.dubAnalytics || {};
   const dub = (page.dubAnalytics = /** @type {any} */ (safely(take)));
-  ['trackClick', 'trackLead', 'trackSale'].map(
+  ['trackClick', 'trackLead', 'trackSale'].forEach(
     (name) => (dub[name] = (/** @type {any} */ said) => dub(name, said)),
   );
-  q.map((/** @type {any} */ call) => dub(...call));
+  q.forEach((/** @type {any} */ call) => dub(...call));
 })();

@@ -37,5 +37,5 @@ safely(() => {
   const name = page.VoyadoAnalyticsObject || 'va';
   const { q = [] } = page[name] || {};
   const va = (page[name] = safely(take));
-  q.map((/** @type {any} */ call) => va(...call));
+  q.forEach((/** @type {any} */ call) => va(...call));
 })();

@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from gateway.http.collector import ADAPTERS, Script
+from gateway.http.collector import ADAPTERS, Collector
 from gateway.http.snippet import QUEUE, adapter_snippet, snippet
 
-SCRIPT = Script("abc123", "sha384-x+/y==", {})
+SCRIPT = Collector("abc123", "sha384-x+/y==", {})
 
 
 class _Scripts(HTMLParser):
