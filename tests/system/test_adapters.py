@@ -86,7 +86,8 @@ async def shop(
             text = (
                 '<!doctype html><html lang="sv-SE"><head><link rel="icon" href="data:,">'
                 f"<script>{script}</script>{tags}"
-                "<script>gateway('consent', 'full')</script></head><body></body></html>"
+                "<script>gateway('consent', window.choice || 'full')</script>"
+                "</head><body></body></html>"
             )
             return web.Response(text=text, content_type="text/html")
 
@@ -159,6 +160,26 @@ async def test_a_data_layer_becomes_views_one_cart_and_a_sale(
         assert (view.view.item_id, view.view.category) == ("S-1", "Clothes > Shirts")
         [held] = voyado.carts.values()
         assert (held.cart.contact_id, held.cart.items) == (CONTACT, ())
+        assert there.complaints() == []
+
+
+async def test_with_limited_consent_a_data_layers_cart_lives_as_long_as_its_page(
+    browser: Chrome, tmp_path: Path
+) -> None:
+    hat = {"item_id": "H-1"}
+    script = f"choice = 'limited'; dataLayer = []; {pushed('add_to_cart', items=[hat])}"
+    async with shop(tmp_path, browser, "datalayer", {"/hat": script}) as there:
+        await there.visit(f"{there.url}/hat")
+        await there.archived("cart", 1)
+        await there.does(pushed("add_to_cart", items=[hat]))
+        await there.archived("cart", 2)
+        await there.visit(f"{there.url}/hat")
+        carts = await there.archived("cart", 3)
+        assert [each["items"][0]["quantity"] for each in carts] == [1, 2, 1]
+        first, second, third = [each["cartReference"] for each in carts]
+        assert first == second != third
+        assert not any("visitorId" in each or "sessionId" in each for each in carts)
+        assert await asyncio.to_thread(browser.execute_script, "return localStorage.length") == 0
         assert there.complaints() == []
 
 
