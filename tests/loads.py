@@ -5,6 +5,7 @@ What was answered 2xx, what the destinations hold, what the logs say.
 
 import asyncio
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Load:
     rng: random.Random
     now_ms: int
     events: int
+    pause_seconds: float = 0.0
+    """Of each sender between two posts, at most."""
     bodies: list[bytes] = field(default_factory=list)
     clicks: list[str] = field(default_factory=list)
     made: int = 0
@@ -115,14 +118,17 @@ class Load:
             async def sender() -> None:
                 while waiting:
                     await self._post(session, gateway.events_url, waiting.pop())
+                    await asyncio.sleep(self.rng.uniform(0, self.pause_seconds))
 
             await asyncio.gather(*(sender() for _ in range(SENDERS)))
 
     async def _post(self, session: ClientSession, url: str, body: bytes) -> None:
         headers = {"Origin": ORIGIN, "Content-Type": "text/plain"}
         while True:
+            sent_at = format_ms(time.time_ns() // 1_000_000)
+            data = b'{"sentAt":"%s",%s' % (sent_at.encode(), body[1:])
             try:
-                async with session.post(url, data=body, headers=headers) as answer:
+                async with session.post(url, data=data, headers=headers) as answer:
                     status, text = answer.status, await answer.text()
             except (ClientError, OSError, TimeoutError):
                 status, text = 0, ""
@@ -191,13 +197,20 @@ async def _all(buffer: Buffer, log: Log, partition: int) -> AsyncIterator[Record
         offset = page[-1].offset + 1
 
 
-def judge(load: Load, account: Account, there: Sandboxes, folder: Path) -> list[str]:
+def judge(
+    load: Load, account: Account, there: Sandboxes, folder: Path, *, may_be_late: bool = False
+) -> list[str]:
+    """Compare them, and say it in lines. Raises AssertionError with what does not fit.
+
+    `may_be_late`: requests were held up on their way to Voyado, or their senders were frozen; an
+    older state of a cart may then arrive after a newer one, and Voyado goes by its time.
+    """
     ids = {envelope.id for _, envelope in account.envelopes}
     lost = load.acknowledged - ids
     assert not lost, f"answered 2xx, not in the log: {sorted(lost)[:5]}"
     lines = [f"{len(load.acknowledged)} events answered 2xx, {len(account.envelopes)} records"]
     lines += [_outcomes(account, destination) for destination in TAKES]
-    lines.append(_carts(account, there))
+    lines.append(_carts(account, there, may_be_late=may_be_late))
     lines.append(_once(account, there))
     lines.append(_views(account, there))
     lines.append(_file(account, folder))
@@ -212,7 +225,7 @@ def _outcomes(account: Account, destination: str) -> str:
     return f"{destination}: " + ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
 
 
-def _carts(account: Account, there: Sandboxes) -> str:
+def _carts(account: Account, there: Sandboxes, *, may_be_late: bool) -> str:
     held = there.voyado[VOYADO]
     folds: dict[int, Carts] = defaultdict(lambda: Carts(1000))
     seen: set[str] = set()
@@ -238,9 +251,12 @@ def _carts(account: Account, there: Sandboxes) -> str:
             item["quantity"] for item in envelope.event["items"]
         ], reference
         assert cart.time == format_ms(sent_ms, whole_seconds=True).replace("Z", "+00:00")
-    back = [update for update in held.updates if update.went_back]
-    assert not back, back[:3]
-    return f"{len(newest)} carts in their newest state, 0 of {len(held.updates)} updates went back"
+    late = [update for update in held.updates if update.went_back]
+    assert may_be_late or not late, late[:3]
+    return (
+        f"{len(newest)} carts in their newest state, none went back;"
+        f" {len(late)} of {len(held.updates)} updates arrived late"
+    )
 
 
 def _once(account: Account, there: Sandboxes) -> str:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 
@@ -23,6 +23,7 @@ _WORDS = {
     "console": "what became of each event",
     "voyado": "what Voyado would hold",
     "dub": "what Dub would hold",
+    "postgrid": "what PostGrid would hold: scan a mail piece by following its link",
     "public": "where the shop posts its events",
     "admin": "/metrics, /livez, /readyz",
 }
@@ -44,7 +45,7 @@ def port_option(command: Command) -> Command:
     return click.option(
         "--port-base",
         "ports",
-        type=click.IntRange(0, 65_530),
+        type=click.IntRange(0, 65_529),
         callback=lambda _context, _option, base: sandbox.PortPlan(base),
         help="Take this port and those after it; 0 takes free ones. "
         f"Without it: {', '.join(f'{name} {port}' for name, port in sandbox.PORTS.items())}.",
@@ -104,11 +105,20 @@ def _serve_role(
 
 @click.command("sandbox")
 @port_option
+@click.option(
+    "--dub-dialect",
+    type=click.Choice(["current", "2024"]),
+    default="current",
+    show_default=True,
+    help="Which of Dub's APIs the stand-in has.",
+)
 @log_option
-def sandbox_command(ports: sandbox.PortPlan, log_format: LogFormat) -> None:
-    """Run stand-ins of Voyado and Dub on loopback ports."""
+def sandbox_command(
+    ports: sandbox.PortPlan, dub_dialect: Literal["current", "2024"], log_format: LogFormat
+) -> None:
+    """Run stand-ins of Voyado, Dub and PostGrid on loopback ports."""
     set_up(log_format)
-    _serve(lambda: sandbox.run_sandbox(ports, _announce))
+    _serve(lambda: sandbox.run_sandbox(ports, _announce, dub_dialect))
 
 
 @click.command("demo")

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from functools import cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from time import perf_counter
@@ -16,8 +16,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.http.addresses import RateLimit, client_address
-from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
-from gateway.http.bodies import read_body
+from gateway.http.answers import (
+    DeclinedError,
+    Trouble,
+    error_answer,
+    events_answer,
+    hook_answer,
+)
+from gateway.http.bodies import read_any_body, read_body
 from gateway.http.collector import (
     SCRIPTS,
     Collector,
@@ -29,9 +35,9 @@ from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, Problem, Receipt, Refused, Taken
-from gateway.metrics import REQUEST_SECONDS
+from gateway.metrics import HOOKS, REQUEST_SECONDS
 from gateway.model.instant import format_ms
-from gateway.ports import Clock
+from gateway.ports import Clock, Source
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +60,15 @@ def create_public(
     settings: HttpSettings,
     clock: Clock,
     collector: Path,
-    more: Iterable[web.AbstractRouteDef] = (),
+    sources: Mapping[str, Source] | None = None,
 ) -> web.Application:
     """Return the application. `collector` is the folder of the built script, read at start.
 
-    `more` are routes of other parts (hooks). Run it by `PublicRunner`.
+    `sources` are those that take webhooks. Run it by `PublicRunner`.
     """
-    public = _Public(ingest, settings, clock, collector)
+    public = _Public(ingest, settings, clock, collector, sources or {})
     app = web.Application(middlewares=[public.answer], handler_args=HANDLER_ARGS)
+    app[_POST_EVENTS] = public.post_events
     app.on_startup.append(public.start)
     app.add_routes(
         [
@@ -69,21 +76,32 @@ def create_public(
             web.options(_EVENTS_PATH, public.preflight),
             web.get("/v1/pixel.gif", public.pixel, allow_head=False),
             web.get("/openapi.json", public.openapi),
+            web.post("/v1/hooks/postgrid/{source}", public.hook),
             *(each for name in SCRIPTS for each in public.script_routes(name)),
-            *more,
         ]
     )
     return app
 
 
 class PublicRunner(web.AppRunner):
-    """Runs the application so that what is no proper HTTP is answered in plain words too."""
+    """Runs the application so that what is no proper HTTP is answered in plain words too.
+
+    What nearly every request is, a post of events, does not go by the application's router and
+    its own middleware: they would be a fifth of its CPU time.
+    """
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _PublicServer(
-            made.request_handler, request_factory=made.request_factory, **HANDLER_ARGS
-        )
+        route, post_events = made.request_handler, self.app[_POST_EVENTS]
+        for outer in reversed(self.app.middlewares[:-1]):  # the last one is `answer`
+            post_events = partial(outer, handler=post_events)
+
+        async def answer(request: Any) -> web.StreamResponse:
+            is_post = request.raw_path == _EVENTS_PATH and request.method == "POST"
+            straight = is_post and "Expect" not in request.headers
+            return await (post_events if straight else route)(request)
+
+        return _PublicServer(answer, request_factory=made.request_factory, **HANDLER_ARGS)
 
 
 class _PublicServer(web.Server):
@@ -128,14 +146,23 @@ class _Room:
 
 
 _seconds = cache(REQUEST_SECONDS.labels)  # a lookup there costs as much as observing
-_Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_POST_EVENTS: web.AppKey[_Handler] = web.AppKey("post_events")
 
 
 class _Public:
     """The handlers, and what they share."""
 
-    def __init__(self, ingest: Ingest, settings: HttpSettings, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        settings: HttpSettings,
+        clock: Clock,
+        folder: Path,
+        sources: Mapping[str, Source],
+    ) -> None:
         self._ingest = ingest
+        self._sources = sources
         self._settings = settings
         self._clock = clock
         self._folder = folder
@@ -152,21 +179,28 @@ class _Public:
             _log.warning("no collector script in %s: build it first", self._folder)
 
     @web.middleware
-    async def answer(self, request: web.Request, handler: _Next) -> web.StreamResponse:
+    async def answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Turn every error into an answer of the table; let allowed pages read any answer."""
-        began = perf_counter()  # a loop's own clock may tick in milliseconds
-        response = await _answered(request, handler)
-        self._share(request, response)
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "none"
-        elapsed = perf_counter() - began
-        _seconds(route, response.status).observe(elapsed)
+        return await self._timed(request, handler, route)
+
+    async def post_events(self, request: web.Request) -> web.StreamResponse:
+        """Answer `POST /v1/events`, as the middleware would."""
+        return await self._timed(request, self.events, _EVENTS_PATH)
+
+    async def _timed(
+        self, request: web.Request, handler: _Handler, route: str
+    ) -> web.StreamResponse:
+        began = perf_counter()  # a loop's own clock may tick in milliseconds
+        response = await _answered(request, handler, route)
+        if route == _EVENTS_PATH:
+            self._share(request, response)
+        _seconds(route, response.status).observe(perf_counter() - began)
         return response
 
     def _share(self, request: web.Request, response: web.StreamResponse) -> None:
         """Set the headers of CORS: only origins of a site are named."""
-        if request.path != _EVENTS_PATH:
-            return
         headers = response.headers
         headers["Vary"] = "Origin"
         origin = request.headers.get("Origin")
@@ -182,6 +216,21 @@ class _Public:
         response = events_answer(came)
         _remember(response, came)
         return response
+
+    async def hook(self, request: web.Request) -> web.StreamResponse:
+        """Take in a source's webhook. One address sends them all: the rate per address is not its.
+
+        It goes through the same ingest as posted events, and has the same room and limits.
+        """
+        name = request.match_info["source"]
+        source = self._sources.get(name)
+        if source is None:
+            return error_answer(Trouble.NOT_FOUND)
+        with self._room:
+            body = await read_any_body(request, self._settings.body_seconds)
+            came = await source.receive(body, request.headers)
+        HOOKS.labels(name, came).inc()
+        return hook_answer(came)
 
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") not in self._ingest.keys.origins:
@@ -223,9 +272,7 @@ class _Public:
             came = await self._ingest.take(orjson.dumps(body), receipt)
         if isinstance(came, Refused):
             return error_answer(came.problem)
-        return web.Response(
-            body=PIXEL, content_type="image/gif", headers={"Cache-Control": "private, no-cache"}
-        )
+        return _pixel_answer(came)
 
     def script_routes(self, name: str) -> list[web.RouteDef]:
         """Return the routes of a script: by its plain name, and by the one with its hash."""
@@ -264,7 +311,7 @@ class _Public:
         )
 
 
-async def _answered(request: web.Request, handler: _Next) -> web.StreamResponse:
+async def _answered(request: web.Request, handler: _Handler, route: str) -> web.StreamResponse:
     try:
         return await handler(request)
     except DeclinedError as error:
@@ -280,8 +327,18 @@ async def _answered(request: web.Request, handler: _Next) -> web.StreamResponse:
         known = error.status == HTTPStatus.NOT_FOUND
         return error_answer(Trouble.NOT_FOUND if known else Trouble.BAD_REQUEST)
     except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer it can use
-        _log.exception("a request to %s failed", request.match_info.route.resource)
+        _log.exception("a request to %s failed", route)
         return error_answer(Trouble.FAILED)
+
+
+def _pixel_answer(came: Taken) -> web.Response:
+    """Answer with the image in any case: where the event was rejected, the status says so."""
+    refusal = came.results[0].refusal
+    headers = {"Cache-Control": "private, no-cache"}
+    if refusal is not None:
+        headers["Gateway-Rejection"] = refusal.reason
+    status = HTTPStatus.OK if refusal is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
 def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:

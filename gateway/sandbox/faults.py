@@ -21,6 +21,9 @@ from pydantic.alias_generators import to_camel
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+HALF_DONE = web.RequestKey("half_done", bool)
+"""Set on a request that is to fail after what its handler notes first, if it notes anything."""
+
 NO_ANSWER = web.RequestKey("no_answer", bool)
 """Set on a request whose connection was broken before any answer."""
 
@@ -83,6 +86,15 @@ class Delay(_Fault):
     seconds: float = Field(default=5, ge=0, le=3_600)
 
 
+class HalfDone(_Fault):
+    """Fail with 500 after what the service notes first; only Dub's leads have such a half.
+
+    Dub never takes back its note that it knows the lead, though nothing is recorded (dub.md 2).
+    """
+
+    kind: Literal["half_done"] = "half_done"
+
+
 class Reset(_Fault):
     """Reset the connection instead of answering, before the request is carried out or after."""
 
@@ -118,10 +130,31 @@ class InvalidJson(_Fault):
     body: str = Field(default='{"half": ', max_length=65_536)
 
 
+class Drift(_Fault):
+    """Carry the request out; then rows come to the front of the listing, or go from it.
+
+    Only PostGrid's stand-in has listings that are paged by offset; elsewhere it does nothing.
+    """
+
+    kind: Literal["drift"] = "drift"
+    insert: int = Field(default=1, ge=0, le=1_000)
+    remove: int = Field(default=0, ge=0, le=1_000)
+
+
 Fault = Annotated[
-    AnswerStatus | Delay | Reset | CloseMidAnswer | SlowDrip | HugeAnswer | InvalidJson,
+    AnswerStatus
+    | Delay
+    | HalfDone
+    | Reset
+    | CloseMidAnswer
+    | SlowDrip
+    | HugeAnswer
+    | InvalidJson
+    | Drift,
     Field(discriminator="kind"),
 ]
+DRIFT: web.AppKey[Callable[[str, Drift], None]] = web.AppKey("drift")
+"""Lets the rows of the listing under a path drift."""
 FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
 """Reads a fault from JSON."""
 
@@ -211,10 +244,15 @@ class FaultyService:
         match fault:
             case AnswerStatus():
                 return await self._status(fault, request, handler)
+            case HalfDone():
+                request[HALF_DONE] = True
+                return await handler(request)
             case Delay():
                 return await self._late(fault, request, handler)
             case Reset():
                 return await _reset(fault, request, handler)
+            case Drift():
+                return await _drift(fault, request, handler)
             case _:
                 return await self._spoil(fault, request, await handler(request))
 
@@ -309,6 +347,13 @@ async def _reset(fault: Reset, request: web.Request, handler: Handler) -> web.Re
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     return web.Response()
+
+
+async def _drift(fault: Drift, request: web.Request, handler: Handler) -> web.StreamResponse:
+    answer = await handler(request)
+    if drift := request.app.get(DRIFT):
+        drift(request.path, fault)
+    return answer
 
 
 async def _close_mid_answer(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:

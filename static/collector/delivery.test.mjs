@@ -159,6 +159,29 @@ test('while the gateway is away events wait, and go under the same ids', async (
   assert.equal(new Set(ids).size, 1);
 });
 
+test('what is on its way when the page goes is not sent again', async () => {
+  let arrive;
+  const slow = (...call) => new Promise((resolve) => (arrive = () => resolve(fetch(...call))));
+  const { call, happens, page } = full(new Storage(), { fetch: (...it) => page.fetches.push(it[1]) && slow(...it) });
+  const outcome = call('product', { itemId: 'A' });
+  await until(() => arrive);
+  happens('visibilitychange');
+  happens('pagehide');
+  arrive();
+  await outcome;
+  assert.equal(page.fetches.length, 1);
+});
+
+test('what only the memory holds goes when the page does, whatever the gateway asked', async () => {
+  gateway.answers = [[503, { 'Retry-After': '60' }, '']];
+  const { call, happens } = visit();
+  await until(() => gateway.requests.length == 1);
+  await moment();
+  call('product', { itemId: 'A' });
+  happens('pagehide');
+  assert.deepEqual((await arrived(2)).map(({ type }) => type), ['page', 'product']);
+});
+
 test('Retry-After is obeyed, by the next page too', async () => {
   gateway.answers = [[429, { 'Retry-After': '2' }, '']];
   const storage = new Storage();
@@ -210,6 +233,7 @@ test('full, throwing and missing storage lose nothing', async () => {
   const storage = new Storage();
   storage.full = true;
   assert.equal((await full(storage).call('product', { itemId: 'A' })).outcome, 'accepted');
+  assert.equal(gateway.events.at(-1).consent, 'full');
   assert.equal((await full(undefined).call('product', { itemId: 'A' })).outcome, 'accepted');
   const blocked = full(undefined, { blocked: true });
   assert.equal((await blocked.call('product', { itemId: 'A' })).outcome, 'accepted');
@@ -263,6 +287,8 @@ test('a session has its source; an own page is none', async () => {
   assert.deepEqual([last.utm, last.referrer, last.sessionId], [one.utm, one.referrer, one.sessionId]);
   assert.equal(last.newSession, false);
   assert.ok(other);
+  await full(new Storage(), { referrer: 'https://shop.example/c' }).call('page');
+  assert.equal(gateway.events.at(-1).referrer, null);
 });
 
 test('two tags on a page count once', async () => {
