@@ -3,73 +3,69 @@
  *
  *     <script async src="https://shop.example/collector.js" data-key="pk_shop"></script>
  *
- * and, where commands may be called before it has loaded:
- *
- *     window.gateway = window.gateway || function () {
- *       (gateway.q = gateway.q || []).push(arguments);
- *     };
- *
- * Options, from the tag: `data-key`; `data-endpoint` (default: `/v1/events` where the script came
- * from); `data-consent` (default: `limited`, unless this browser remembers `full`);
- * `data-auto-page="false"`; `data-language` (default: the document's). Commands: `gateway.d.ts`.
+ * Options (the tag's data attributes), commands and outcomes: `gateway.d.ts`.
  *
  * The path of an event: a command -> `track` gives it id, time and the context it happens in ->
- * it is kept -> `flush` sends what is due, together where the context is equal -> the answer
- * removes it, or it stays and is sent again under the same id. With full consent it is kept in
- * localStorage, one key an event, so that tabs never overwrite one another and the next page
+ * `keep` stores what consent allows of it -> `flush` sends what is due, in one request -> the
+ * answer settles it, or it stays and is sent again under the same id. With full consent it is kept
+ * in localStorage, one name an event, so that tabs never overwrite one another and the next page
  * carries on; otherwise in this page's memory, which has the same shape: an object of strings.
  */
 
 /** @typedef {import('./gateway.d.ts').Consent} Consent */
+/** @typedef {import('./gateway.d.ts').Options} Options */
+/** @typedef {import('./gateway.d.ts').Outcome} Outcome */
 /** @typedef {Record<string, any>} Fields */
 /**
- * @typedef {object} Bookkeeping
- * @property {number} [seen] when the session's latest event happened
+ * What is remembered: all but `own` goes out with each event.
+ * @typedef {object} Own
+ * @property {any} [seen] when the session's latest event happened
  * @property {boolean} [fresh] the session has had no product event yet
  * @property {string} [told] the ids that the gateway has been told belong together
- * @property {Fields[]} [views] product events from before the contact was known
- * @property {Fields} [cart] the latest cart, unless it was emptied
+ * @property {Fields[]} views product events from before the contact was known, newest first
+ * @property {any} [cart] the latest cart, unless it was emptied
  */
-/** @typedef {Bookkeeping & Fields} State what is remembered: the rest goes out as context */
-/** @typedef {[lease: number, context: Fields, event: Fields]} Entry an event that waits */
-/**
- * @typedef {object} Batch entries of one context, for one request
- * @property {Fields} context
- * @property {string} same the context as text, to compare
- * @property {string[]} names
- * @property {Fields[]} events
- * @property {number} size bytes of the events
- */
+/** @typedef {{own: Own} & Fields} State */
+/** @typedef {Record<string, string>} Parameters */
 
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 const SESSION_IDLE = HOUR / 2;
 const LONGEST_WAIT = HOUR / 2;
+/** Events of one moment go together. */
+const GATHER = SECOND / 20;
 /** Below the gateway's window of 24 h: an older event could be counted twice. */
 const AGE_LIMIT = 23 * HOUR;
-/** While a page waits for an answer, others leave its events alone; it may have gone. */
+/** So long a page's events are left to itself; then it may have gone, and another sends them. */
 const LEASE = 15 * SECOND;
 /** The browser allows 64 KiB of keepalive bodies in flight, for this page's scripts together. */
 const FLIGHT_BYTES = 48e3;
 const KEEPALIVE_BYTES = 6e4;
 /** In localStorage, which has room for about five million. */
 const KEPT_CHARACTERS = 5e5;
+/** As many as a request may hold. */
 const KEPT_EVENTS = 500;
 const KEPT_VIEWS = 25;
 
+/** What is shortened to what the gateway takes, in characters: texts, and what a link says. */
+const TEXTS = /** @type {Record<string, number>} */ ({
+  title: 500,
+  category: 500,
+  eventName: 255,
+  customerName: 100,
+  url: 2048,
+  referrer: 2048,
+  clickId: 100,
+  contactId: 64,
+  eclub: 1024,
+  mailReference: 100,
+});
+
 /** How fields begin that may identify a person: never sent without full consent. */
 const PERSONAL =
-  /^(customer|visitor|session|newSession|contact|eclub|click|adClick|mail|country|stripe|metadata|recent)/;
+  /^(cust|visi|sess|newS|conta|eclub|click|adC|mail|coun|stripe|meta|rec)/;
 /** gclid, fbclid, msclkid, gbraid and their like. */
 const AD_CLICK = /^\w{0,26}(clk?id|braid)$/i;
-/** Parameters of a landing link, the field each one fills, and the field's limit in characters. */
-const LANDING = /** @type {Record<string, [string, number]>} */ (/** @type {any} */ ({
-  __proto__: null,
-  dub_id: ['clickId', 100],
-  vtid: ['contactId', 64],
-  eclub: ['eclub', 1024],
-  mail_ref: ['mailReference', 100],
-}));
 
 // Pure parts
 
@@ -78,105 +74,103 @@ const LANDING = /** @type {Record<string, [string, number]>} */ (/** @type {any}
  * @param {number} now milliseconds
  */
 export const uuid = (now) =>
-  ((0 + now.toString(16)).replace(/.{8}/, '$&-') + '-7xxx-8xxx-xxxxxxxxxxxx').replace(
-    /x/g,
-    () => (crypto.getRandomValues(new Uint8Array(1))[0] & 15).toString(16),
+  ((0 + now.toString(16)).replace(/.{8}/, '$&-') + '-7xxx-8xxx-xxxxxxxxxxxx').replace(/x/g, () =>
+    ((Math.random() * 16) | 0).toString(16),
   );
 
 /**
- * An address without its fragment and the parameters that identify a person or a click.
- * @param {string} address
+ * The first characters, without halves of surrogate pairs, which are no JSON to the gateway. What
+ * is no text stays as it is, for the gateway to refuse.
+ * @param {any} text
+ * @param {number} limit
  */
-export const clean = (address) => {
-  const url = new URL(address);
-  const parameters = url.searchParams;
-  [...parameters.keys()].forEach((name) => {
-    if (LANDING[name.toLowerCase()] || AD_CLICK.test(name)) parameters.delete(name);
-  });
-  url.hash = '';
-  return url.href.slice(0, 2048);
-};
+export const cut = (text, limit) =>
+  typeof text == 'string' ? text.slice(0, limit).replace(/\p{Cs}/gu, '') : text;
 
 /**
- * What a landing link says, as fields of the context. What is over a limit is left out, for the
- * gateway would refuse every event that carried it.
- * @param {string} search the address's query
+ * Takes an address apart: without its fragment and the parameters that identify a person or a
+ * click; and what those say, as fields of an event.
+ * @param {string} address
+ * @param {Parameters} parameters by name, in lower case
  */
-export const landing = (search) => {
+export const dissect = (address, parameters) => {
+  const url = new URL(address);
   const /** @type {Fields} */ found = {};
-  new URLSearchParams(search).forEach((value, name) => {
-    const [field, limit] = LANDING[name.toLowerCase()] || [];
-    const group = AD_CLICK.test(name) ? 'adClickIds' : /^utm_\w{1,28}$/.test(name) && 'utm';
-    if (value && value.length <= limit) found[field] = value;
-    if (group && value && value.length < 256) {
-      found[group] = found[group] || {};
-      if (Object.keys(found[group]).length < 10) found[group][name] = value;
+  [...url.searchParams].forEach(([name, value]) => {
+    const field = parameters[name.toLowerCase()];
+    const ad = AD_CLICK.test(name);
+    const group = ad ? 'adClickIds' : /^utm_.{1,28}$/.test(name) && 'utm';
+    if (field || ad) url.searchParams.delete(name);
+    if (!value) return;
+    if (field) found[field] = value;
+    if (group) {
+      const values = (found[group] ||= {});
+      if (!Object.keys(values)[9]) values[name] = value.slice(0, ad ? 500 : 255);
     }
   });
-  return found;
+  url.hash = '';
+  return /** @type {[url: string, found: Fields]} */ ([url.href, found]);
 };
 
 /**
- * How long to wait after a failed try, in milliseconds: as long as the gateway asked, else doubling
- * from a second to four minutes; up to half as long again, so that browsers spread; half an hour at most.
+ * How long the gateway is left alone after a failed try, in milliseconds: as long as it asked, else
+ * doubling from a second; 20 minutes at most.
  * @param {number} failures in a row before this one
- * @param {number} retryAfter seconds, 0 if not said
- * @param {number} random from 0 to 1
+ * @param {number} retryAfter seconds, 0 or NaN if not said
  */
-export const retryDelay = (failures, retryAfter, random) =>
-  Math.min(1200, retryAfter || 2 ** Math.min(8, failures)) * SECOND * (1 + random / 2);
+export const retryDelay = (failures, retryAfter) =>
+  Math.min(1200, retryAfter || 2 ** failures) * SECOND;
 
 /**
  * The milliseconds left until an instant: none if it has passed, is no number, or is further off
  * than anything is put off, for a clock that was set back must not hold events up.
  * @param {number} instant
  */
-export const left = (instant, now = Date.now()) =>
-  instant > now && instant - now <= LONGEST_WAIT ? instant - now : 0;
-
-/** @param {Fields} event */
-const young = (event) => Date.now() - Date.parse(event.time) < AGE_LIMIT;
+export const left = (instant) =>
+  (instant -= Date.now()) > 0 && instant <= LONGEST_WAIT ? instant : 0;
 
 /** @param {string} text */
 const bytes = (text) => new Blob([text]).size;
 
-/**
- * Adds an entry to the batches: to the last one, if the context is equal and there is room.
- * @param {Batch[]} batches
- * @param {string} name
- * @param {Entry} entry
- */
-export const addToBatches = (batches, name, [, context, event]) => {
-  const same = JSON.stringify(context);
-  const size = bytes(JSON.stringify(event)) + 1;
-  let last = batches[batches.length - 1];
-  if (!last || last.same != same || last.size + size > FLIGHT_BYTES) {
-    last = { context, same, names: [], events: [], size: 0 };
-    batches.push(last);
-  }
-  last.names.push(name);
-  last.events.push(event);
-  last.size += size;
-};
+/** @param {Fields | undefined} event */
+const age = (event) => Date.now() - Date.parse(event?.time);
 
 // The page's part
 
-/** @param {HTMLScriptElement} script the tag that brought the collector */
-const start = (script) => {
-  const { key, endpoint = new URL('/v1/events', script.src).href, ...options } = script.dataset;
+/**
+ * Starts the collector: one a page.
+ * @param {Options} options
+ */
+export const start = (options) => {
+  const { key, endpoint } = options;
   const prefix = 'gateway:' + key + ':';
-  const stateName = prefix + 'state';
   const pauseName = prefix + 'pause';
+  /** Absent in a worker, such as a shop system's sandbox for pixels. */
+  const page = globalThis.document;
+  /** Of a landing link. */
+  const parameters = /** @type {Parameters} */ (/** @type {any} */ ({
+    __proto__: null,
+    [options.clickParameter || 'dub_id']: 'clickId',
+    [options.mailParameter || 'mail_ref']: 'mailReference',
+    vtid: 'contactId',
+    eclub: 'eclub',
+  }));
+  const /** @type {Record<string, (outcome: Outcome) => void>} */ promised = {};
+  const /** @type {Record<string, boolean>} */ flying = {};
+  const early = /** @type {any} */ (globalThis.gateway) || {};
+  const blank = () => /** @type {State} */ ({ own: { views: [] } });
 
   let /** @type {Consent} */ consent = 'limited';
   let /** @type {Record<string, string>} */ store = {};
-  let /** @type {State} */ state = { context: {} };
+  let state = blank();
+  let /** @type {Fields} */ landed = {};
+  let /** @type {Fields} */ profile = {};
   let debug = false;
   let clock = 0;
   let here = '';
   let inFlight = 0;
   let failures = 0;
-  let timer = 0;
+  let /** @type {any} */ timer;
 
   /** @param {unknown[]} words */
   const log = (...words) => {
@@ -185,29 +179,30 @@ const start = (script) => {
 
   /**
    * Runs something of ours, so that nothing it throws reaches the page.
-   * @template T
-   * @param {() => T} action
+   * @param {() => any} action
+   * @param {any} [otherwise]
    */
-  const safely = (action) => {
+  const safely = (action, otherwise) => {
     try {
       return action();
     } catch (error) {
       // Rubbish from the page, or a browser that lacks something: this one thing is not done.
       log(error);
+      return otherwise;
     }
   };
 
   // What is kept
 
-  /** The browser's storage; an empty object where it is blocked. */
-  const device = () => /** @type {Record<string, string>} */ (safely(() => localStorage) || {});
+  /** The browser's storage; an object of this page where it is blocked. */
+  const device = /** @type {Record<string, string>} */ (safely(() => localStorage) || {});
 
-  /** @param {string} name */
-  const read = (name) => safely(() => JSON.parse(store[name] || 'null'));
+  /** @param {string} text */
+  const parse = (text) => safely(() => JSON.parse(text || '{}'), {});
 
   /**
    * @param {string} name
-   * @param {string} text
+   * @param {any} text
    */
   const put = (name, text) => {
     try {
@@ -220,27 +215,23 @@ const start = (script) => {
     }
   };
 
+  /** The names of events that wait, newest first. Ids begin with 0 until the year 2527. */
+  const waiting = (place = store) =>
+    Object.keys(place)
+      .filter((name) => !name.indexOf(prefix + 0))
+      .sort()
+      .reverse();
+
   /**
-   * @param {Record<string, string>} place
-   * @param {string} start
+   * It is known what became of an event.
+   * @param {string} name
+   * @param {Outcome} outcome
    */
-  const namesIn = (place, start) => Object.keys(place).filter((name) => name.startsWith(start));
-
-  /** The names of events that wait, oldest first. Ids begin with 0 until the year 2527. */
-  const waiting = () => namesIn(store, prefix + '0').sort();
-
-  /** Beyond the bounds, the oldest events go. */
-  const prune = () => {
-    let room = KEPT_CHARACTERS;
-    waiting()
-      .reverse()
-      .forEach((name, newer) => {
-        room -= store[name].length;
-        if (room < 0 || newer >= KEPT_EVENTS) {
-          log('dropped', name);
-          delete store[name];
-        }
-      });
+  const settle = (name, outcome) => {
+    log(outcome, store[name]);
+    delete store[name];
+    promised[name]?.(outcome);
+    delete promised[name];
   };
 
   // Sending
@@ -248,284 +239,296 @@ const start = (script) => {
   /** @param {number} delay milliseconds */
   const schedule = (delay) => {
     clearTimeout(timer);
-    timer = setTimeout(() => safely(flush), delay);
+    timer = setTimeout(flush, delay);
   };
 
   /**
-   * Posts a body. Gives -1 when there is nothing more to do for it, else the seconds that the
-   * gateway wants to be left alone before the next try, 0 if it does not say.
-   * @param {string} body a text is sent as text/plain, which needs no preflight
-   * @param {boolean} keepalive whether the request outlives the page
-   */
-  const post = (body, keepalive) =>
-    safely(() =>
-      fetch(endpoint, { method: 'POST', body, keepalive, credentials: 'include' })
-        .then(async (answer) => {
-          // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
-          const text = await answer.text();
-          const status = /** @type {any} */ (answer.status);
-          if (status != 204) log(status, text, body);
-          return /408|429|5../.test(status) ? +(/** @type {any} */ (answer.headers.get('Retry-After'))) || 0 : -1;
-        })
-        .catch((error) => {
-          // No answer: in doubt, so again under the same ids.
-          log(error);
-          return 0;
-        }),
-    ) ||
-    // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
-    -(/** @type {any} */ (navigator.sendBeacon(endpoint, body)));
-
-  /**
-   * Says until when entries are left to the page that sends them. One that is gone stays gone.
    * @param {string[]} names
-   * @param {number} until
+   * @param {Consent} [allowed]
    */
-  const lease = (names, until) =>
-    names.forEach((name) => {
-      // An entry's text begins with its lease.
-      if (store[name]) put(name, store[name].replace(/\d+/, '' + until));
-    });
-
-  /** How long the gateway is to be left alone, in milliseconds. */
-  const paused = () => left(+store[pauseName]);
-
-  /** @param {Batch} batch */
-  const send = async ({ context, names, events }) => {
-    const body = JSON.stringify({ key, sentAt: new Date(), context, events });
+  const send = async (names, allowed = consent) => {
+    // A text is sent as text/plain, which needs no preflight.
+    const body = JSON.stringify(
+      {
+        key,
+        sentAt: new Date(),
+        context: { consent: allowed },
+        events: names.map((name) => parse(store[name])),
+      },
+      (field, value) =>
+        allowed != 'full' && PERSONAL.test(field) ? undefined : cut(value, TEXTS[field]),
+    );
     const size = bytes(body);
-    // No room: it goes when an answer comes.
-    if (inFlight && inFlight + size > FLIGHT_BYTES) return;
+    /** In so many seconds, if the gateway says it. */
+    let again = 0;
     inFlight += size;
-    lease(names, Date.now() + LEASE);
-    const wait = await post(body, size < KEEPALIVE_BYTES);
-    inFlight -= size;
-    if (wait < 0) {
-      failures = 0;
-      names.forEach((name) => delete store[name]);
-    } else {
-      lease(names, 0);
-      // Of several that failed together one counts, unless the gateway asks for more.
-      if (wait || !paused())
-        put(pauseName, '' + (Date.now() + retryDelay(failures++, wait, Math.random())));
+    names.forEach((name) => (flying[name] = true));
+    try {
+      const answer = await (safely(() =>
+        fetch(endpoint, {
+          method: 'POST',
+          body,
+          // The request outlives the page.
+          keepalive: size < KEEPALIVE_BYTES,
+          // With limited consent cookies are neither sent nor deleted.
+          credentials: allowed == 'limited' ? 'omit' : 'include',
+        }),
+      ) || // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
+        /** @type {any} */ ({ status: navigator.sendBeacon(endpoint, body) ? 204 : 0, text: String }));
+      // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
+      const message = await answer.text();
+      const { status } = answer;
+      const { results } = parse(message);
+      again = +answer.headers?.get('Retry-After');
+      // A 200 that is not the gateway's is no answer.
+      if (results || /204|4(?!08|29)/.test(status)) {
+        failures = 0;
+        names.forEach((name, index) =>
+          settle(
+            name,
+            results?.[index] || { outcome: status == 204 ? 'accepted' : 'rejected', message },
+          ),
+        );
+      }
+    } catch (error) {
+      // No answer: in doubt, so again under the same ids.
+      log(error);
     }
-    schedule(0);
+    inFlight -= size;
+    names.forEach((name) => delete flying[name]);
+    if (store[names[0]]) put(pauseName, Date.now() + retryDelay(failures++, again));
+    flush();
   };
 
-  /** @param {boolean} [leaving] the page may never run again */
-  const flush = (leaving) => {
-    const /** @type {Batch[]} */ batches = [];
-    // What only this page's memory holds goes now or never.
-    const pause = leaving && store != device() ? 0 : paused();
-    let next = pause || LONGEST_WAIT;
-    waiting().forEach((name) => {
-      const entry = read(name);
-      if (!safely(() => young(entry[2]))) delete store[name];
-      else if (left(entry[0])) next = Math.min(next, left(entry[0]));
-      else addToBatches(batches, name, entry);
+  /** @param {any} [leaving] the page may never run again */
+  const flush = (leaving) =>
+    safely(() => {
+      // What only this page's memory holds goes now or never.
+      const pause = leaving && store != device ? 0 : left(+store[pauseName]);
+      const /** @type {string[]} */ names = [];
+      let next = LONGEST_WAIT;
+      let size = inFlight;
+      let room = KEPT_CHARACTERS;
+      waiting().forEach((name, newer) => {
+        const event = parse(store[name]);
+        const length = bytes(store[name]);
+        const old = age(event);
+        const wait = promised[name] || old > LEASE ? pause : LEASE - old;
+        room -= length;
+        if (
+          room < 0 ||
+          newer >= KEPT_EVENTS ||
+          !(old < AGE_LIMIT) ||
+          consent == 'none' ||
+          // Without full consent nothing is left of a customer.
+          (consent == 'limited' && event.type == 'customer')
+        )
+          settle(name, { outcome: 'dropped' });
+        else if (wait) next = Math.min(next, wait);
+        else if (consent != 'wait' && !flying[name] && (!size || size + length < FLIGHT_BYTES)) {
+          size += length;
+          names.unshift(name);
+        }
+      });
+      if (names[0]) send(names);
+      // Not at the instant that other tabs and browsers choose too.
+      schedule(next * (1 + Math.random() / 2));
     });
-    // After a failure, one request tries whether the gateway is back.
-    if (!pause) batches.slice(0, failures && !leaving ? 1 : 99).forEach(send);
-    schedule(next);
-  };
 
   // Events
 
   /**
-   * An event happens: never two at one instant, for a cart's time tells its states apart. Begins a
-   * session where none is, or the last has been idle for too long.
-   */
-  const touch = () => {
-    clock = Math.max(Date.now(), clock + 1);
-    state.visitorId = state.visitorId || uuid(clock);
-    if (!(clock - /** @type {number} */ (state.seen) < SESSION_IDLE)) {
-      const { referrer } = document;
-      const external = /^http/.test(referrer) && new URL(referrer).host != location.host;
-      state.sessionId = uuid(clock);
-      state.fresh = true;
-      state.referrer = external ? clean(referrer) : undefined;
-      state.utm = landing(location.search).utm;
-    }
-    state.seen = clock;
-  };
-
-  /**
+   * An event happens: never two at one instant, for a cart's time tells its states apart. It begins
+   * a session where none is, or the last has been idle for too long.
    * @param {string} type
    * @param {Fields} [fields]
+   * @returns {Promise<Outcome>}
    */
   const track = (type, fields) => {
-    const full = consent == 'full';
-    // Without full consent nothing is left of a customer.
-    if (consent == 'none' || (!full && type == 'customer')) return log('not sent', type);
-    touch();
-    const { views = [], cart = {}, fresh, seen, told, ...known } = state;
-    const url = clean(location.href);
+    clock = Math.max(clock + 1, Date.now());
+    const id = uuid(clock);
     const time = new Date(clock);
-    const /** @type {Fields} */ event = { ...fields, type, id: uuid(clock), time };
-    const language = options.language || document.documentElement.lang || undefined;
-    if (type == 'page') event.title = (event.title || document.title).slice(0, 500) || undefined;
-    if (full && type == 'product') {
-      const { id, itemId, category } = event;
-      if (fresh) event.newSession = true;
-      state.fresh = false;
-      if (!known.contactId)
-        state.views = [...views, { id, time, itemId, category, url: event.url || url }].slice(
-          -KEPT_VIEWS,
-        );
+    const { own } = state;
+    state.visitorId ||= uuid(clock);
+    if (!(own.seen > clock - SESSION_IDLE)) {
+      state.sessionId = uuid(clock);
+      state.utm = landed.utm;
+      // Not from the shop itself.
+      state.referrer = (page?.referrer.indexOf(location.origin) && page.referrer) || null;
+      own.fresh = true;
     }
-    if (type == 'cart') state.cart = event.items[0] && event;
-    if (type == 'sale' && cart.cartReference == event.cartReference) delete state.cart;
-    const entry = JSON.stringify([0, { consent, ...known, language, url }, event], (name, value) =>
-      full || !PERSONAL.test(name) ? value : undefined,
-    );
-    put(prefix + event.id, entry);
-    prune();
-    log(entry);
+    own.seen = clock;
+    const /** @type {Fields} */ event = {
+      ...state,
+      own: undefined,
+      language: options.language || page?.documentElement.lang || null,
+      title: type == 'page' ? page?.title : undefined,
+      // A cart's address is the link back to it.
+      url: type == 'cart' ? null : here,
+      ...fields,
+      type,
+      id,
+      time,
+    };
+    if (type == 'product') {
+      const { itemId, category, url } = event;
+      event.newSession = own.fresh;
+      own.fresh = false;
+      if (!state.contactId && !state.eclub)
+        own.views = [{ id, time, itemId, category, url }, ...own.views].slice(0, KEPT_VIEWS);
+    }
+    if (type == 'cart') own.cart = event.items[0] && { ...fields, time };
+    if (type == 'sale' && own.cart?.cartReference == event.cartReference) own.cart = null;
+    put(prefix + id, JSON.stringify(event));
+    return new Promise((resolve) => (promised[prefix + id] = resolve));
   };
 
-  /**
-   * Once it is known who this is, tells so: with the views from before, and the cart again.
-   * @param {Fields} [profile]
-   */
-  const introduce = (profile) => {
-    const { customerId, contactId, eclub, views = [], cart, told } = state;
+  /** Once it is known who this is, tells so: with the views from before, and the cart again. */
+  const introduce = () => {
+    const { own, customerId, contactId, eclub } = state;
     const ids = '' + [customerId, contactId, eclub];
-    if (ids == ',,' || ids == told || consent != 'full') return;
-    state.told = ids;
-    const recent = views.filter(young);
-    if (contactId) delete state.views;
-    track('customer', { ...profile, recent: contactId && recent[0] ? recent : undefined });
-    if (contactId && cart && young(cart)) track('cart', cart);
+    if (ids != ',,' && ids != own.told && consent == 'full') {
+      const contact = contactId || eclub;
+      own.told = ids;
+      const outcome = track('customer', { ...profile, recent: contact && own.views });
+      if (contact) {
+        own.views = [];
+        if (age(own.cart) < AGE_LIMIT) track('cart', own.cart);
+      }
+      return outcome;
+    }
   };
 
   /**
    * Looks at the address: a landing link says who this is, and each address is a page view.
-   * @param {boolean} [again] even if it has not changed
+   * @param {any} [again] even if it has not changed
    */
-  const look = (again) => {
-    const url = clean(location.href);
-    if (url == here && !again) return;
-    if (url != here) {
-      touch();
-      Object.assign(state, landing(location.search));
-    }
+  const look = (again, address = options.url || page?.location.href) => {
+    if (!address) return;
+    const [url, found] = dissect(address, parameters);
+    if (url != here) Object.assign(state, (landed = found));
+    else if (!again) return;
     here = url;
+    if (options.cleanAddress) history.replaceState(history.state, '', url + location.hash);
     if (options.autoPage != 'false') track('page');
-    introduce();
   };
 
   // Commands
 
-  const commands = /** @type {Record<string, (fields: any) => void>} */ ({
-    debug: (on) => {
-      debug = on !== false;
+  const commands = /** @type {Record<string, (fields: any) => any>} */ ({
+    look,
+
+    debug: (on = true) => {
+      debug = on;
     },
 
     consent: (choice) => {
       const before = consent;
       const memory = store;
-      consent = choice == 'none' ? choice : 'limited';
-      if (choice == 'full' && !navigator.globalPrivacyControl) {
-        consent = choice;
-        store = device();
-        // The browser's visitor and session go on; what this page has learnt is newer.
-        const { visitorId, sessionId, seen, fresh, ...learnt } = state;
-        state = { ...state, ...read(stateName), ...learnt };
-        Object.keys(memory).forEach((name) => put(name, memory[name]));
-        introduce();
-      } else {
-        const kept = device();
-        if (consent != before) {
-          flush(true);
-          store = {};
-          state = {};
+      if (before == 'none') flush();
+      consent = choice == 'full' && navigator.globalPrivacyControl ? 'limited' : choice;
+      store = consent == 'full' ? device : {};
+      waiting(memory).forEach((name) => put(name, memory[name]));
+      // The browser's visitor and session go on; what this page has learnt is newer.
+      if (consent == 'full') state = { ...state, ...parse(device[prefix]), ...landed };
+      else {
+        if (device[prefix]) {
+          // Of no event, so that the gateway deletes its cookies.
+          send([''], 'none');
+          state = blank();
         }
-        namesIn(kept, prefix).forEach((name) => delete kept[name]);
+        Object.keys(device).forEach((name) => name.indexOf(prefix) || delete device[name]);
       }
       // The page was not counted yet.
-      if (before == 'none' && here) look(true);
+      look(before == 'none');
     },
 
-    identify: ({ customerId, contactId, eclub, ...profile }) => {
-      look();
-      Object.entries({ customerId, contactId, eclub }).forEach(([name, id]) => {
-        if (id !== undefined) state[name] = id ? '' + id : null;
-      });
-      introduce(profile);
+    identify: (fields) => {
+      profile = {};
+      for (const name in fields)
+        if (/Id$|eclub|Reference/.test(name)) state[name] = fields[name] ? '' + fields[name] : null;
+        else profile[name] = fields[name];
     },
+
+    ids: () => (consent == 'full' ? { ...state, own: undefined } : {}),
 
     reset: () => {
-      if (state.cart) track('cart', { ...state.cart, items: [] });
+      const { cart } = state.own;
+      const outcome = cart && track('cart', { ...cart, items: [] });
       // null, for the gateway's cookie may still know the contact.
-      state = { contactId: null };
+      state = { ...blank(), contactId: null };
+      profile = {};
+      return outcome;
     },
   });
 
   /**
    * Does something with what is remembered, and remembers what it changed.
-   * @param {() => void} action
-   */
-  const run = (action) =>
-    safely(() => {
-      state = read(stateName) || {};
-      action();
-      put(stateName, JSON.stringify(state));
-      schedule(10);
-    });
-
-  /**
    * @param {string} command
    * @param {any} [fields]
    */
-  const gateway = (command, fields) =>
-    run(() => {
-      if (commands[command]) return commands[command](fields);
-      look();
+  const gateway = async (command, fields) =>
+    safely(() => {
+      // Another tab has withdrawn.
+      if (!store[prefix] && consent == 'full') commands.consent('limited');
+      state = { ...blank(), ...parse(store[prefix]) };
+      if (fields?.call) fields = fields(state.own.cart);
+      if (command != 'consent') look();
       // An event, or a slip of the pen: the gateway knows, and says so to the operator too.
-      track(command, fields);
-    });
+      const result = commands[command] ? commands[command](fields) : track(command, fields);
+      const told = introduce();
+      put(prefix, JSON.stringify(state));
+      schedule(GATHER);
+      return result || told;
+    }, { outcome: 'dropped' });
 
   // The page's calls so far, and its life
 
-  const { q = [] } = window.gateway || {};
-  const choice = options.consent || (device()[stateName] ? 'full' : 'limited');
-  window.gateway = gateway;
-  // Less than full consent in the tag erases nothing: the page may be about to say more.
-  if (choice == 'full') gateway('consent', choice);
-  if (choice == 'none') consent = choice;
-  [...q].forEach((call) => gateway(.../** @type {[string]} */ (call)));
-
   /** @param {any} [event] where it is persisted, the page comes back as it was left */
-  const arrive = (event) => run(() => look(event && event.persisted));
-  const leave = () => safely(() => flush(true));
-  const { pushState } = history;
-  history.pushState = (...change) => {
-    pushState.apply(history, change);
-    // Later, for the page's title follows.
-    setTimeout(arrive);
+  const arrive = (event) => gateway('look', event?.persisted);
+
+  const begin = () => {
+    globalThis.gateway = gateway;
+    /** @type {any} */ (gateway).key = key;
+    // Less than full consent in the tag erases nothing: the page may be about to say more.
+    const said = options.consent || (device[prefix] && 'full');
+    if (said == 'full') gateway('consent', said);
+    else if (said) consent = /** @type {Consent} */ (said);
+    early.q?.forEach((/** @type {any} */ call) => gateway(.../** @type {[string]} */ (call)).then(call.r));
+    arrive();
+    safely(() => {
+      const listeners = /** @type {Record<string, (event: any) => any>} */ ({
+        // Never `unload`: it keeps the page out of the browser's cache, and Safari does not fire it.
+        pagehide: flush,
+        visibilitychange: flush,
+        pageshow: arrive,
+        popstate: arrive,
+        online: () => flush(delete store[pauseName]),
+        click: ({ target }) => {
+          const element = target.closest?.('[data-gateway-event]');
+          if (element) gateway(element.dataset.gatewayEvent, parse(element.dataset.gatewayFields));
+        },
+      });
+      Object.keys(listeners).forEach((type) => addEventListener(type, listeners[type], true));
+      ['pushState', 'replaceState'].forEach((name) => {
+        const change = /** @type {any} */ (history)[name];
+        /** @type {any} */ (history)[name] = (/** @type {any[]} */ ...how) => {
+          change.apply(history, how);
+          // Later, for the page's title follows.
+          setTimeout(arrive);
+        };
+      });
+    });
   };
-  addEventListener('popstate', arrive);
-  addEventListener('pageshow', arrive);
-  // Never `unload`: it keeps the page out of the browser's cache, and Safari does not fire it.
-  addEventListener('pagehide', leave);
-  addEventListener('visibilitychange', leave);
-  addEventListener('online', () => {
-    delete store[pauseName];
-    schedule(0);
-  });
-  arrive();
-};
 
-/** @param {HTMLScriptElement} script */
-const boot = (script) => {
   // Two tags on a page would count everything twice.
-  if (window.gatewayKey) return;
-  window.gatewayKey = script.dataset.key;
-  // A page rendered ahead of a visit that may never come counts when it is visited.
-  if (document.prerendering)
-    document.addEventListener('prerenderingchange', () => start(script), { once: true });
-  else start(script);
+  if (!early.key) {
+    // A page rendered ahead of a visit that may never come counts when it is visited.
+    if (page?.prerendering) page.addEventListener('prerenderingchange', begin);
+    else begin();
+  }
 };
 
-if (typeof document != 'undefined' && document.currentScript)
-  boot(/** @type {HTMLScriptElement} */ (document.currentScript));
+const script = /** @type {HTMLScriptElement | undefined} */ (globalThis.document?.currentScript);
+if (script)
+  start({ endpoint: new URL('/v1/events', script.src), .../** @type {any} */ (script.dataset) });
