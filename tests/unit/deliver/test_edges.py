@@ -467,11 +467,27 @@ def test_a_sale_that_waited_lets_its_lead_pass_also_after_a_restart() -> None:
         await world.kill()
         world.start()
         await asyncio.sleep(60)
-        assert world.there.requests == [["s1"]]
+        assert world.there.requests == [["s1"], ["s1"]]
         await world.publish(lead("l1", "u1"))
         await world.until_settled(10)
         await world.stop()
         assert world.there.ids("leads") == ["l1", "s1"]
+
+    run(main)
+
+
+def test_a_sale_whose_lead_passed_in_the_instant_of_a_kill_does_not_wait_on() -> None:
+    async def main() -> None:
+        world = World(Waits())
+        await world.publish(sale("s1", "o1", 100))
+        world.start()
+        await asyncio.sleep(120)
+        await world.kill()
+        world.there.received.append(("leads", {"id": "l1", "customerId": "u1"}))
+        world.start()
+        await world.until_settled(10)
+        await world.stop()
+        assert world.there.requests == [["s1"], ["s1"]]
 
     run(main)
 
