@@ -96,6 +96,7 @@ class _Worker:
         window = window_of(house.dedup, house.buffer.partitions)
         self._judge = Judge(parts.name, parts.destination, parts.settings, house.routes, window)
         self._recovery: Recovery | None = place.recovery
+        self._left_ms = place.recovery.latest_ms
         self._book = Book(place.recovery.position)
         self._journal = Journal(house.buffer, assignment.partition, place.outcomes_next)
         self._lanes = Lanes(parts.settings.batch_seconds)
@@ -242,7 +243,7 @@ class _Worker:
             self._lanes.add(entry, now)
             return
         waits = entry.waits_since_ms is not None
-        left = (entry.next_ms - self._parts.house.clock.now_ms()) / 1000
+        left = (entry.next_ms - max(self._parts.house.clock.now_ms(), self._left_ms)) / 1000
         wait = min(max(0.0, left), RETRY_AFTER_SECONDS) if entry.limited or not waits else 0.0
         if entry.limited:
             self._parts.pace.hold(wait)

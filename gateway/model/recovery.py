@@ -27,6 +27,8 @@ class Recovery:
         self.position = position
         self.high = position
         """One past the last record that the predecessor did something about."""
+        self.latest_ms = 0
+        """When it did the last thing, by a clock that may have been set back since."""
         self._next = position
         self._listed: frozenset[int] = frozenset()
         self._settled: set[int] = set()
@@ -34,6 +36,7 @@ class Recovery:
 
     def take(self, entry: Entry) -> None:
         """Take in the next entry of the destination."""
+        self.latest_ms = max(self.latest_ms, entry.time_ms)
         match entry:
             case Attempt():
                 self._attempt(entry)
