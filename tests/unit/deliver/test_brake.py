@@ -237,7 +237,7 @@ def test_a_restart_after_the_clock_was_set_waits_no_longer_than_its_predecessor_
         await world.kill()
         world.clock.skew_ms = jump_ms
         world.start()
-        await world.until_settled(100)
+        await world.until_settled(620)
         await world.stop()
         assert world.there.ids("leads") == ["l1"]
 
