@@ -215,8 +215,6 @@ class Ledger:
                 if await self._take_in(log, partition):
                     wait_seconds = 0
                 self._trouble.pop(source, None)
-            except RecordsGoneError as error:
-                self._marks[source] = Mark(error.first, 0)
             except (BufferFailedError, IndexFailedError) as error:
                 self._troubled(source, error)
                 wait_seconds = AGAIN_SECONDS
@@ -225,7 +223,11 @@ class Ledger:
     async def _take_in(self, log: Log, partition: int) -> bool:
         """Take in what has come since; whether there was anything."""
         async with self._reading[log, partition]:
-            return await self._take_in_next(log, partition)
+            try:
+                return await self._take_in_next(log, partition)
+            except RecordsGoneError as error:
+                self._marks[log, partition] = Mark(error.first, 0)
+                return True
 
     async def _take_in_next(self, log: Log, partition: int) -> bool:
         start = self._marks[log, partition].next
@@ -261,12 +263,9 @@ class Ledger:
         """
         if not self._marks:
             raise IndexFailedError("the index is being opened: ask again")
-        for each, partition in list(self._marks):
-            try:
-                while each is log and await self._take_in(log, partition):
-                    pass
-            except RecordsGoneError as error:
-                self._marks[log, partition] = Mark(error.first, 0)
+        for partition in range(self._buffer.partitions):
+            while await self._take_in(log, partition):
+                pass
 
     # Questions.
 

@@ -184,13 +184,18 @@ class Gateway:
 
     async def until_drained(self, destinations: tuple[str, ...], seconds: float) -> None:
         """Wait until every destination has an outcome for everything."""
+        lag: dict[str, float | None] = {}
 
         async def drained() -> bool:
             found = await self.metrics()
-            names = [f'gateway_buffer_lag_events{{destination="{each}"}}' for each in destinations]
-            return all(found.get(name) == 0 for name in names)
+            for name in destinations:
+                lag[name] = found.get(f'gateway_buffer_lag_events{{destination="{name}"}}')
+            return not any(each != 0 for each in lag.values())
 
-        await eventually(drained, seconds, f"drained; its log:\n{self.log()[-3000:]}")
+        try:
+            await eventually(drained, seconds, "drained")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {lag}; its log:\n{self.log()[-3000:]}") from None
 
     async def _is_ready(self, place: int) -> bool:
         if self._processes[place].returncode is not None:

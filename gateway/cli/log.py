@@ -1,5 +1,6 @@
 """How log lines look: plain text, or JSON where a program reads them. Always on stderr."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -60,6 +61,14 @@ class _OnceInAWhile(logging.Filter):
         return is_due
 
 
+def _is_no_race(record: logging.LogRecord) -> bool:
+    """Leave out what aiohttp says when a request ends in the instant in which it gives it up.
+
+    It is at the end of a process, and the request has been answered.
+    """
+    return not (record.exc_info and record.exc_info[0] is asyncio.InvalidStateError)
+
+
 def set_up(log_format: LogFormat) -> None:
     """Log what the gateway says from INFO on, what its libraries say from WARNING on.
 
@@ -68,6 +77,7 @@ def set_up(log_format: LogFormat) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
     handler.addFilter(_OnceInAWhile())
+    logging.getLogger("aiohttp.server").addFilter(_is_no_race)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -8,9 +8,10 @@ import orjson
 
 from gateway.cli.options import WRONG, FailedError, config_option, configured, line_of
 from gateway.http.assets import data_folder
-from gateway.http.collector import read_collector
+from gateway.http.collector import ADAPTERS, Collector, read_collector
 from gateway.http.openapi import document
-from gateway.http.snippet import snippet
+from gateway.http.snippet import adapter_snippet, snippet
+from gateway.ingest import SiteSettings
 from gateway.settings.checks import facts
 from gateway.settings.load import examine
 from gateway.settings.sections import Settings
@@ -54,6 +55,13 @@ def openapi_command() -> None:
     help="The gateway's public address, on the shop's own domain: https://g.shop.example",
 )
 @click.option(
+    "--adapter",
+    "adapters",
+    type=click.Choice(list(ADAPTERS)),
+    multiple=True,
+    help="Also the tag that takes the calls which the shop makes already. May be repeated.",
+)
+@click.option(
     "--integrity/--no-integrity",
     default=True,
     show_default=True,
@@ -63,19 +71,32 @@ def snippet_command(
     config: Path | None,
     site: str | None,
     gateway_url: str | None,
+    adapters: tuple[str, ...],
     integrity: bool,  # noqa: FBT001 - click calls it
 ) -> None:
     """Print the tag to paste into the shop's pages."""
     settings = configured(config)
-    key = _browser_key(settings, site)
-    collector = read_collector(data_folder("static") / "dist")
-    if integrity and collector is None:
-        raise FailedError("the collector script is not built: run npm run build in static/")
+    shop = _site(settings, site)
+    dist = data_folder("static") / "dist"
+    collector = _script(dist, "collector.js", integrity=integrity)
     url = gateway_url or f"http://{settings.http.listen}"
-    click.echo(snippet(url, key, collector if integrity else None))
+    click.echo(snippet(url, shop.browser_keys[0], collector))
+    for name in adapters:
+        adapter = _script(dist, ADAPTERS[name], integrity=integrity)
+        click.echo(adapter_snippet(url, name, adapter, shop.currency))
 
 
-def _browser_key(settings: Settings, name: str | None) -> str:
+def _script(dist: Path, name: str, *, integrity: bool) -> Collector | None:
+    """Return what the tag is bound to: nothing, if it is not to be."""
+    if not integrity:
+        return None
+    script = read_collector(dist, name)
+    if script is None:
+        raise FailedError(f"{name} is not built: run npm run build in static/")
+    return script
+
+
+def _site(settings: Settings, name: str | None) -> SiteSettings:
     known = ", ".join(settings.sites) or "none"
     if name is None:
         if len(settings.sites) != 1:
@@ -85,4 +106,4 @@ def _browser_key(settings: Settings, name: str | None) -> str:
         raise click.UsageError(f'there is no site "{name}"; configured: {known}')
     if not settings.sites[name].browser_keys:
         raise click.UsageError(f'site "{name}" has no browser key: set browser_keys')
-    return settings.sites[name].browser_keys[0]
+    return settings.sites[name]

@@ -233,16 +233,20 @@ class _Worker:
         self._line_up(entry)
 
     def _line_up(self, entry: Entry) -> None:
-        """Let it wait its turn; one that a predecessor had tried, for as long as that one would."""
+        """Let it wait its turn; one that a predecessor had tried, for as long as that one would.
+
+        One that waits for another event is tried at once: that one may have passed meanwhile.
+        """
         now = self._loop.time()
         if entry.next_ms is None:
             self._lanes.add(entry, now)
             return
+        waits = entry.waits_since_ms is not None
         left = (entry.next_ms - self._parts.house.clock.now_ms()) / 1000
-        wait = min(max(0.0, left), RETRY_AFTER_SECONDS)
+        wait = min(max(0.0, left), RETRY_AFTER_SECONDS) if entry.limited or not waits else 0.0
         if entry.limited:
             self._parts.pace.hold(wait)
-        self._lanes.add(entry, now, now + wait, yields=entry.waits_since_ms is not None)
+        self._lanes.add(entry, now, now + wait, yields=waits)
 
     # Attempts.
 

@@ -62,7 +62,7 @@ ANSWERS: dict[Problem | Trouble, Answer] = {
     Trouble.BAD_REQUEST: Answer(400, "This is not a proper HTTP request; see /openapi.json."),
     Trouble.NOT_FOUND: Answer(404, "There is nothing here; /openapi.json lists what there is."),
     Trouble.NO_COLLECTOR: Answer(
-        404, "This gateway has no such collector script; /collector.js is the present one."
+        404, "This gateway has no such script; without the hash its name is the present one's."
     ),
     Trouble.METHOD_NOT_ALLOWED: Answer(405, "This address takes another method: see Allow."),
     Trouble.BODY_STALLED: Answer(

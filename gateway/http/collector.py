@@ -1,4 +1,4 @@
-"""Serves the collector, ready-made in each encoding, by its own routes."""
+"""Serves the collector and its adapters, ready-made in each encoding, by their own routes."""
 
 import json
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ from gateway.http.answers import DeclinedError, Trouble
 
 _SUFFIXES = {"br": ".br", "gzip": ".gz", "identity": ""}
 """By preference."""
-SCRIPTS = ("collector.js", "collector.mjs")
-"""The files of the built folder that are served: the script, and the same as an ES module."""
+ADAPTERS = {name: f"adapters/{name}.js" for name in ("datalayer", "voyado", "dub")}
+"""What takes the calls that a shop makes already: the file, by the name of those calls."""
+SCRIPTS = ("collector.js", "collector.mjs", *ADAPTERS.values())
+"""The files of the built folder that are served: the script, the same as an ES module, adapters."""
 SHORT_SECONDS = 3600
 _IMMUTABLE = "public, max-age=31536000, immutable"
 

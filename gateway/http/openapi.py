@@ -268,7 +268,7 @@ def _hook() -> dict[str, Any]:
 
 def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "summary": "The collector, as a script (.js) or as an ES module (.mjs)",
+        "summary": "The collector, as a script (.js) or as an ES module (.mjs); an adapter",
         "parameters": parameters,
         "responses": {
             "200": _content("text/javascript", {"type": "string"}, "The script"),

@@ -428,6 +428,9 @@ async def test_a_letter_is_open_until_it_is_replayed_or_dropped(filled: Filled) 
     found = await filled.index.letter(Place(0, 1))
     assert found is not None
     assert found.handling == Handling(Deed.REPLAYED, NOON + 6, Place(0, 9))
+    asked = await filled.index.letter(Place(0, 0))
+    assert asked is not None
+    assert "was asked for at 2026-11-21T12:00:00.004Z" in str(asked.handling)
 
 
 async def test_letters_are_asked_for_by_time(filled: Filled) -> None:

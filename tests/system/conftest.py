@@ -7,8 +7,15 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
 
+@pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """Headless Chromium that has been nowhere yet: cookies would be every port's."""
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    return chromium
+
+
 @pytest.fixture(scope="module")
-def browser(needs: Callable[[str], str]) -> Iterator[Chrome]:
+def chromium(needs: Callable[[str], str]) -> Iterator[Chrome]:
     """Headless Chromium with a fresh profile."""
     options = ChromeOptions()
     options.binary_location = needs("chromium")

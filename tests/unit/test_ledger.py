@@ -510,3 +510,15 @@ async def test_in_the_logs_too_an_id_is_an_id_and_not_any_text(world: World) -> 
     nothing = (await ledger.trace("0-99")).searched
     assert nothing
     assert nothing.events == ()
+
+
+async def test_it_catches_up_at_once_where_an_answer_must_know_all(world: World) -> None:
+    ledger = world.ledger()
+    with pytest.raises(IndexFailedError, match="ask again"):
+        await ledger.catch_up(Log.DEAD)
+    await caught_up(ledger)
+    await bury(world.buffer, *(letter(n, event(f"e-{n}")) for n in range(3)), partition=1)
+    world.buffer.trim(Log.DEAD, 1, 2)
+    await ledger.catch_up(Log.DEAD)
+    page = await ledger.letters(LetterFilters(), None, 10)
+    assert [each.place for each in page.letters] == [Place(1, 2)]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -98,6 +99,24 @@ def test_snippet_prints_the_tag_with_the_hash_of_the_script_as_built() -> None:
     assert f'src="https://g.shop.example/collector.{about["hash"]}.js"' in result.stdout
     assert f'integrity="{about["integrity"]}"' in result.stdout
     assert 'data-key="pk_shop"' in result.stdout
+
+
+def test_snippet_prints_the_tags_of_the_adapters_that_are_asked_for() -> None:
+    result = run("snippet", "--config", MINIMAL, "--adapter", "datalayer", "--adapter", "dub")
+    assert result.exit_code == 0
+    collector, datalayer, dub = re.findall(
+        r'src="http://[^"/]*/([a-z/]+)\.[0-9a-f]{12}\.js"', result.stdout
+    )
+    assert (collector, datalayer, dub) == ("collector", "adapters/datalayer", "adapters/dub")
+    assert 'data-currency="SEK"' in result.stdout
+    assert result.stdout.count("integrity=") == 3
+
+
+def test_snippet_without_integrity_names_what_stays_at_its_address() -> None:
+    result = run("snippet", "--config", MINIMAL, "--no-integrity", "--adapter", "voyado")
+    assert "/collector.js" in result.stdout
+    assert "/adapters/voyado.js" in result.stdout
+    assert "integrity" not in result.stdout
 
 
 @pytest.mark.parametrize(

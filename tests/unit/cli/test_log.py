@@ -1,5 +1,6 @@
 """How log lines look, and how often they come."""
 
+import asyncio
 import logging
 
 import pytest
@@ -24,3 +25,15 @@ def test_trouble_that_goes_on_is_said_once_in_a_while(capsys: pytest.CaptureFixt
         "warning: try 0: away",
         *(f"warning: event {number}: refused" for number in range(3)),
     ]
+
+
+def test_a_request_that_ends_while_it_is_given_up_is_no_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up("text")
+    log = logging.getLogger("aiohttp.server")
+    for error in (asyncio.InvalidStateError("invalid state"), ValueError("a fault")):
+        log.error("Unhandled exception", exc_info=error)
+    said = capsys.readouterr().err
+    assert said.count("Unhandled exception") == 1
+    assert "a fault" in said

@@ -11,7 +11,7 @@ from gateway.deliver.worker import OPEN_RECORDS
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Tried
 from gateway.model.envelope import Derived, Envelope
 from gateway.model.instant import format_ms
-from gateway.model.journal import Answer, Attempt, Open, Postponed, Settled, Snapshot
+from gateway.model.journal import Answer, Attempt, Open, Pause, Postponed, Settled, Snapshot
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.recovery import Recovery
 from gateway.model.window import DedupSettings
@@ -456,3 +456,43 @@ def test_nothing_is_buried_for_failing_alone_while_the_destination_fails_as_a_wh
         assert {each.outcome for each in fates.values()} == {Outcome.DELIVERED}
 
     run(main)
+
+
+def test_a_sale_that_waited_lets_its_lead_pass_also_after_a_restart() -> None:
+    async def main() -> None:
+        world = World(Waits())
+        await world.publish(sale("s1", "o1", 100))
+        world.start()
+        await asyncio.sleep(120)
+        await world.kill()
+        world.start()
+        await asyncio.sleep(60)
+        assert world.there.requests == [["s1"], ["s1"]]
+        await world.publish(lead("l1", "u1"))
+        await world.until_settled(10)
+        await world.stop()
+        assert world.there.ids("leads") == ["l1", "s1"]
+
+    run(main)
+
+
+def test_a_sale_whose_lead_passed_in_the_instant_of_a_kill_does_not_wait_on() -> None:
+    async def main() -> None:
+        world = World(Waits())
+        await world.publish(sale("s1", "o1", 100))
+        world.start()
+        await asyncio.sleep(120)
+        await world.kill()
+        world.there.received.append(("leads", {"id": "l1", "customerId": "u1"}))
+        world.start()
+        await world.until_settled(10)
+        await world.stop()
+        assert world.there.requests == [["s1"], ["s1"]]
+
+    run(main)
+
+
+def test_a_successor_takes_no_notice_of_a_pause() -> None:
+    recovery = Recovery(0)
+    recovery.take(Pause("there", "leads", on=True, time_ms=5, endpoint="leads"))
+    assert (recovery.high, recovery.memory(0)) == (0, Open(0))

@@ -97,6 +97,7 @@ def http_settings(request: pytest.FixtureRequest) -> HttpSettings:
 
 @pytest.fixture
 def collector_folder(tmp_path: Path) -> Path:
+    (tmp_path / "adapters").mkdir()
     for name in SCRIPTS:
         (tmp_path / name).write_bytes(b"plain")
         (tmp_path / f"{name}.br").write_bytes(b"brotli")

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.http.addresses import RateLimit, client_address
 from gateway.http.answers import ANSWERS, Trouble
+from gateway.http.collector import hashed
 from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.public import PIXEL
 from gateway.ingest import Problem
@@ -426,7 +427,7 @@ async def test_the_pixel_too_is_answered_only_when_it_is_durable(gateway: Gatewa
 # The collector
 
 
-@pytest.mark.parametrize("suffix", ["js", "mjs"])
+@pytest.mark.parametrize("name", ["collector.js", "collector.mjs", "adapters/dub.js"])
 @pytest.mark.parametrize(
     ("accepted", "encoding", "body"),
     [
@@ -437,12 +438,12 @@ async def test_the_pixel_too_is_answered_only_when_it_is_durable(gateway: Gatewa
     ],
 )
 async def test_the_collector_comes_ready_made_in_each_encoding(
-    gateway: Gateway, accepted: str, encoding: str | None, body: bytes, suffix: str
+    gateway: Gateway, accepted: str, encoding: str | None, body: bytes, name: str
 ) -> None:
     tags = set()
     for path, cache in (
-        (f"/collector.{suffix}", "public, max-age=3600"),
-        (f"/collector.abc123.{suffix}", "public, max-age=31536000, immutable"),
+        (f"/{name}", "public, max-age=3600"),
+        (f"/{hashed(name, 'abc123')}", "public, max-age=31536000, immutable"),
     ):
         answer = await gateway.get(path, {"Accept-Encoding": accepted})
         assert answer.status == 200
@@ -455,10 +456,12 @@ async def test_the_collector_comes_ready_made_in_each_encoding(
         tags.add(answer.headers["ETag"])
     (tag,) = tags
     again = {"Accept-Encoding": accepted, "If-None-Match": tag}
-    assert (await gateway.get(f"/collector.{suffix}", again)).status == 304
+    assert (await gateway.get(f"/{name}", again)).status == 304
 
 
-@pytest.mark.parametrize("path", ["/collector.js", "/collector.abc123.js", "/collector.mjs"])
+@pytest.mark.parametrize(
+    "path", ["/collector.js", "/collector.abc123.js", "/collector.mjs", "/adapters/dub.js"]
+)
 async def test_a_collector_that_was_not_built_is_not_there(
     gateway_without_collector: Gateway, path: str
 ) -> None:
@@ -476,7 +479,10 @@ async def test_a_collector_of_another_build_is_not_there(gateway: Gateway) -> No
 # The rest
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/event", "/collector.js/x", "/..%2fetc"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/v1", "/v1/event", "/collector.js/x", "/..%2fetc", "/adapters/x.js", "/adapters/dub.md"],
+)
 async def test_what_is_not_there_is_answered_404(gateway: Gateway, path: str) -> None:
     answer = await gateway.get(path)
     assert answer.status == 404

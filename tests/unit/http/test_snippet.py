@@ -3,10 +3,12 @@
 import gzip
 from html.parser import HTMLParser
 
-from gateway.http.collector import Collector
-from gateway.http.snippet import QUEUE, snippet
+import pytest
 
-COLLECTOR = Collector("abc123", "sha384-x+/y==", {})
+from gateway.http.collector import ADAPTERS, Collector
+from gateway.http.snippet import QUEUE, adapter_snippet, snippet
+
+SCRIPT = Collector("abc123", "sha384-x+/y==", {})
 
 
 class _Scripts(HTMLParser):
@@ -21,7 +23,7 @@ class _Scripts(HTMLParser):
 
 
 def test_the_tag_is_bound_to_the_script_by_its_hash() -> None:
-    _, tag = _Scripts(snippet("https://g.shop.example/", "pk_shop", COLLECTOR)).found
+    _, tag = _Scripts(snippet("https://g.shop.example/", "pk_shop", SCRIPT)).found
     assert tag == {
         "async": None,
         "src": "https://g.shop.example/collector.abc123.js",
@@ -49,3 +51,23 @@ def test_nothing_breaks_out_of_the_tag() -> None:
     hostile = '"><script>alert(1)</script>'
     _, tag = _Scripts(snippet(f"https://g.example/{hostile}", hostile, None)).found
     assert tag["data-key"] == hostile
+
+
+@pytest.mark.parametrize("name", list(ADAPTERS))
+def test_an_adapters_tag_is_bound_to_its_script_as_the_collectors_is(name: str) -> None:
+    tag = _Scripts(adapter_snippet("https://g.shop.example/", name, SCRIPT, "sek")).found[-1]
+    assert tag["src"] == f"https://g.shop.example/adapters/{name}.abc123.js"
+    assert tag["integrity"] == "sha384-x+/y=="
+    unbound = _Scripts(adapter_snippet("https://g.shop.example", name, None, "sek")).found[-1]
+    assert unbound["src"] == f"https://g.shop.example/adapters/{name}.js"
+    assert "integrity" not in unbound
+
+
+def test_the_data_layers_tag_says_the_sites_currency() -> None:
+    [tag] = _Scripts(adapter_snippet("https://g.shop.example", "datalayer", None, "sek")).found
+    assert tag["data-currency"] == "SEK"
+
+
+@pytest.mark.parametrize("name", ["voyado", "dub"])
+def test_calls_before_an_adapter_has_loaded_are_kept(name: str) -> None:
+    assert ".push(arguments)" in adapter_snippet("https://g.shop.example", name, None, "sek")

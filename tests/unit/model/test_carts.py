@@ -91,3 +91,11 @@ def test_the_time_of_a_state_is_known_while_it_is_the_newest() -> None:
     assert (carts.sent_ms("c", 0), carts.sent_ms("c", 1)) == (5_000, None)
     carts.see("c", Update(2, None, 0, 5_100))
     assert (carts.sent_ms("c", 0), carts.sent_ms("c", 2)) == (None, 6_000)
+
+
+def test_where_all_carts_are_outside_the_window_none_is_left() -> None:
+    carts = Carts(1000)
+    for n in range(5):
+        carts.see(f"c{n}", Update(n, None, 0, 0))
+    carts.forget_below(5_000)
+    assert len(carts) == 0

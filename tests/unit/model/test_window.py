@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.window import DedupSettings, Window
+from gateway.model.window import CLOCKS_MS, DedupSettings, Window
 
 records = st.lists(st.tuples(st.integers(0, 400), st.sampled_from("abcdef")), max_size=60)
 
@@ -69,3 +69,16 @@ def test_it_forgets_so_its_size_is_bounded() -> None:
 
 def test_partitions_share_the_count() -> None:
     assert DedupSettings(window_records=2_400_000).per_partition(12) == 200_000
+
+
+def test_an_instant_is_covered_while_the_window_reaches_it_by_time_and_count() -> None:
+    minute = CLOCKS_MS
+    window = Window(3, 10 * minute)
+    assert not window.covers(0)
+    window.see(0, 20 * minute, "a")
+    assert not window.covers(10 * minute)
+    assert window.covers(11 * minute)
+    for offset in range(1, 5):
+        window.see(offset, 20 * minute + offset, "b")
+    assert not window.covers(20 * minute)
+    assert window.covers(21 * minute + 1)
