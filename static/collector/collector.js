@@ -36,7 +36,7 @@ const LONGEST_WAIT = HOUR / 2;
 const GATHER = SECOND / 20;
 /** Below the gateway's window of 24 h: an older event could be counted twice. */
 const AGE_LIMIT = 23 * HOUR;
-/** So long a page's events are left to itself; then it may have gone, and another sends them. */
+/** While a page waits for an answer, others leave its events alone; it may have gone. */
 const LEASE = 15 * SECOND;
 /** The browser allows 64 KiB of keepalive bodies in flight, for this page's scripts together. */
 const FLIGHT_BYTES = 48e3;
@@ -133,7 +133,7 @@ export const left = (instant) =>
 const bytes = (text) => new Blob([text]).size;
 
 /** @param {Fields | undefined} event */
-const age = (event) => Date.now() - Date.parse(event?.time);
+const young = (event) => Date.now() - Date.parse(event?.time) < AGE_LIMIT;
 
 // The page's part
 
@@ -156,7 +156,6 @@ export const start = (options) => {
     eclub: 'eclub',
   }));
   const /** @type {Record<string, (outcome: Outcome) => void>} */ promised = {};
-  const /** @type {Record<string, boolean>} */ flying = {};
   const early = /** @type {any} */ (globalThis.gateway) || {};
   const blank = () => /** @type {State} */ ({ own: { views: [] } });
 
@@ -215,12 +214,11 @@ export const start = (options) => {
     }
   };
 
-  /** The names of events that wait, newest first. Ids begin with 0 until the year 2527. */
+  /** The names of events that wait, oldest first. Ids begin with 0 until the year 2527. */
   const waiting = (place = store) =>
     Object.keys(place)
       .filter((name) => !name.indexOf(prefix + 0))
-      .sort()
-      .reverse();
+      .sort();
 
   /**
    * It is known what became of an event.
@@ -243,6 +241,17 @@ export const start = (options) => {
   };
 
   /**
+   * Says until when events are left to the page that sends them. One that is gone stays gone.
+   * @param {string[]} names
+   * @param {any} until
+   */
+  const lease = (names, until) =>
+    names.forEach((name) => {
+      // It is the first number in their text.
+      if (store[name]) put(name, store[name].replace(/\d+/, until));
+    });
+
+  /**
    * @param {string[]} names
    * @param {Consent} [allowed]
    */
@@ -253,7 +262,7 @@ export const start = (options) => {
         key,
         sentAt: new Date(),
         context: { consent: allowed },
-        events: names.map((name) => parse(store[name])),
+        events: names.map((name) => parse(store[name]).event),
       },
       (field, value) =>
         allowed != 'full' && PERSONAL.test(field) ? undefined : cut(value, TEXTS[field]),
@@ -262,7 +271,7 @@ export const start = (options) => {
     /** In so many seconds, if the gateway says it. */
     let again = 0;
     inFlight += size;
-    names.forEach((name) => (flying[name] = true));
+    lease(names, Date.now() + LEASE);
     try {
       const answer = await (safely(() =>
         fetch(endpoint, {
@@ -274,7 +283,7 @@ export const start = (options) => {
           credentials: allowed == 'limited' ? 'omit' : 'include',
         }),
       ) || // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
-        /** @type {any} */ ({ status: navigator.sendBeacon(endpoint, body) ? 204 : 0, text: String }));
+        /** @type {any} */ ({ status: navigator.sendBeacon(endpoint, body) && 204, text: String }));
       // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
       const message = await answer.text();
       const { status } = answer;
@@ -295,7 +304,7 @@ export const start = (options) => {
       log(error);
     }
     inFlight -= size;
-    names.forEach((name) => delete flying[name]);
+    lease(names, 0);
     if (store[names[0]]) put(pauseName, Date.now() + retryDelay(failures++, again));
     flush();
   };
@@ -309,23 +318,22 @@ export const start = (options) => {
       let next = LONGEST_WAIT;
       let size = inFlight;
       let room = KEPT_CHARACTERS;
-      waiting().forEach((name, newer) => {
-        const event = parse(store[name]);
+      waiting().reverse().forEach((name, newer) => {
+        const { until, event } = parse(store[name]);
         const length = bytes(store[name]);
-        const old = age(event);
-        const wait = promised[name] || old > LEASE ? pause : LEASE - old;
+        const wait = left(promised[name] ? until - SECOND : until) || pause;
         room -= length;
         if (
           room < 0 ||
           newer >= KEPT_EVENTS ||
-          !(old < AGE_LIMIT) ||
+          !young(event) ||
           consent == 'none' ||
           // Without full consent nothing is left of a customer.
           (consent == 'limited' && event.type == 'customer')
         )
           settle(name, { outcome: 'dropped' });
         else if (wait) next = Math.min(next, wait);
-        else if (consent != 'wait' && !flying[name] && (!size || size + length < FLIGHT_BYTES)) {
+        else if (consent != 'wait' && (!size || size + length < FLIGHT_BYTES)) {
           size += length;
           names.unshift(name);
         }
@@ -362,7 +370,6 @@ export const start = (options) => {
       ...state,
       own: undefined,
       language: options.language || page?.documentElement.lang || null,
-      title: type == 'page' ? page?.title : undefined,
       // A cart's address is the link back to it.
       url: type == 'cart' ? null : here,
       ...fields,
@@ -379,7 +386,7 @@ export const start = (options) => {
     }
     if (type == 'cart') own.cart = event.items[0] && { ...fields, time };
     if (type == 'sale' && own.cart?.cartReference == event.cartReference) own.cart = null;
-    put(prefix + id, JSON.stringify(event));
+    put(prefix + id, JSON.stringify({ until: clock + SECOND, event }));
     return new Promise((resolve) => (promised[prefix + id] = resolve));
   };
 
@@ -388,12 +395,12 @@ export const start = (options) => {
     const { own, customerId, contactId, eclub } = state;
     const ids = '' + [customerId, contactId, eclub];
     if (ids != ',,' && ids != own.told && consent == 'full') {
-      const contact = contactId || eclub;
       own.told = ids;
+      const contact = contactId || eclub;
       const outcome = track('customer', { ...profile, recent: contact && own.views });
       if (contact) {
         own.views = [];
-        if (age(own.cart) < AGE_LIMIT) track('cart', own.cart);
+        if (young(own.cart)) track('cart', own.cart);
       }
       return outcome;
     }
@@ -410,7 +417,7 @@ export const start = (options) => {
     else if (!again) return;
     here = url;
     if (options.cleanAddress) history.replaceState(history.state, '', url + location.hash);
-    if (options.autoPage != 'false') track('page');
+    if (options.autoPage != 'false') track('page', page && { title: page.title });
   };
 
   // Commands
@@ -425,7 +432,8 @@ export const start = (options) => {
     consent: (choice) => {
       const before = consent;
       const memory = store;
-      if (before == 'none') flush();
+      // Under the consent that it happened under.
+      flush();
       consent = choice == 'full' && navigator.globalPrivacyControl ? 'limited' : choice;
       store = consent == 'full' ? device : {};
       waiting(memory).forEach((name) => put(name, memory[name]));

@@ -194,34 +194,49 @@ test('Retry-After is obeyed, by the next page too', async () => {
   assert.ok(gateway.requests[1].at - gateway.requests[0].at >= 2000);
 });
 
-test('what a page left behind is sent by a later one, once it must be gone', async () => {
+test('what a page could not send goes with the next one\'s, in its order', async () => {
+  gateway.answers = [[0]];
+  const storage = new Storage();
+  const first = full(storage);
+  first.call('identify', { contactId: 'p-1' });
+  await failed(storage);
+  first.happens('pagehide');
+  first.close();
+  await full(storage).call('product', { itemId: 'A' });
+  assert.deepEqual(gateway.types(), ['page', 'customer', 'page', 'product']);
+  assert.equal(gateway.requests.length, 2);
+});
+
+test('what was on its way when a page died is sent by a later one, once nobody waits for it', async () => {
   const storage = new Storage();
   const dead = full(storage, { fetch: () => new Promise(() => {}) });
   dead.call('product', { itemId: 'A' });
+  const leased = () => Object.keys(storage.place).filter((name) => /"until":[1-9]/.test(storage.place[name]));
+  const names = await until(() => leased().length == 2 && leased());
   dead.close();
-  for (const [name, text] of Object.entries(storage.place))
-    if (name.startsWith('gateway:pk_shop:0')) {
-      const event = JSON.parse(text);
-      storage.place[name] = JSON.stringify({ ...event, time: new Date(Date.parse(event.time) - 20_000) });
-    }
-  full(storage);
-  const events = await arrived(3);
-  assert.deepEqual(events.map(({ type }) => type).sort(), ['page', 'page', 'product']);
-});
-
-test('a tab leaves the fresh events of another to it', async () => {
-  const storage = new Storage();
-  const slow = full(storage, { fetch: () => new Promise(() => {}) });
-  slow.call('product', { itemId: 'A' });
   await full(storage).call('custom', { eventName: 'Mine' });
   assert.deepEqual(gateway.types(), ['page', 'custom']);
+  for (const name of names)
+    storage.place[name] = storage.place[name].replace(/\d+/, (time) => time - 15_000);
+  await full(storage).call('custom', { eventName: 'Mine' });
+  assert.deepEqual(gateway.types().slice(2).sort(), ['custom', 'page', 'page', 'product']);
+});
+
+test('two tabs send each event once, and each learns what became of its own', async () => {
+  const storage = new Storage();
+  const tabs = [full(storage), full(storage)];
+  for (let i = 0; i < 5; i++)
+    await Promise.all(tabs.map(({ call }) => call('custom', { eventName: `${i}` })));
+  const ids = gateway.events.map(({ id }) => id);
+  assert.equal(ids.length, 12);
+  assert.equal(new Set(ids).size, 12);
 });
 
 test('what is older than the gateway can judge is dropped, and so is the oldest beyond 500', async () => {
   const storage = new Storage();
   const gone = '019a0000-0000-7000-8000-000000000000';
   const event = { type: 'page', id: gone, time: new Date(Date.now() - 24 * 3.6e6) };
-  storage.place[`gateway:pk_shop:${gone}`] = JSON.stringify(event);
+  storage.place[`gateway:pk_shop:${gone}`] = JSON.stringify({ until: 0, event });
   const { call } = full(storage, { data: { autoPage: 'false' } });
   const outcomes = await Promise.all(Array.from({ length: 510 }, (_, i) => call('custom', { eventName: `${i}` })));
   assert.equal(outcomes.slice(0, 10).every(({ outcome }) => outcome == 'dropped'), true);
@@ -471,7 +486,7 @@ for (const choice of ['limited', 'none'])
     assert.deepEqual(Object.keys(storage.place), ['cart']);
     const forgetting = gateway.requests.findIndex(({ body }) => body.context.consent == 'none');
     assert.equal(page.fetches[forgetting].credentials, 'include');
-    assert.deepEqual(gateway.requests[forgetting].body.events, [{}]);
+    assert.deepEqual(gateway.requests[forgetting].body.events, [null]);
     const { outcome } = await call('product', { itemId: 'A' });
     assert.equal(outcome, choice == 'none' ? 'dropped' : 'accepted');
     assert.ok(!('visitorId' in gateway.events.at(-1)));

@@ -18,7 +18,7 @@ export interface CommonFields {
 }
 
 export interface PageFields extends CommonFields {
-  /** At most 500 characters; the document's title if left out. */
+  /** What is over 500 characters is cut. Pages that count by themselves have the document's. */
   title?: string;
 }
 
