@@ -4,8 +4,14 @@ from html import escape
 
 from gateway.http.collector import Collector
 
-_QUEUE = "window.gateway=window.gateway||function(){(gateway.q=gateway.q||[]).push(arguments)}"
-"""Keeps commands that are called before the collector has loaded."""
+QUEUE = (
+    "window.gateway=window.gateway||function(){var a=arguments;return new Promise(function(r)"
+    "{a.r=r;(gateway.q=gateway.q||[]).push(a)})}"
+)
+"""Keeps commands that are called before the collector has loaded, and promises their outcome.
+
+It is older JavaScript than the collector, so that no call throws in a browser too old for that.
+"""
 
 
 def snippet(gateway_url: str, key: str, collector: Collector | None) -> str:
@@ -21,6 +27,6 @@ def snippet(gateway_url: str, key: str, collector: Collector | None) -> str:
         integrity = f' integrity="{escape(collector.integrity)}" crossorigin="anonymous"'
     source = escape(f"{base}/{name}")
     return (
-        f"<script>{_QUEUE}</script>\n"
+        f"<script>{QUEUE}</script>\n"
         f'<script async src="{source}" data-key="{escape(key)}"{integrity}></script>'
     )

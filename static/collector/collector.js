@@ -3,24 +3,18 @@
  *
  *     <script async src="https://shop.example/collector.js" data-key="pk_shop"></script>
  *
- * and, where commands may be called before it has loaded:
- *
- *     window.gateway = window.gateway || function () {
- *       (gateway.q = gateway.q || []).push(arguments);
- *     };
- *
- * Options, from the tag: `data-key`; `data-endpoint` (default: `/v1/events` where the script came
- * from); `data-consent` (default: `limited`, unless this browser remembers `full`);
- * `data-auto-page="false"`; `data-language` (default: the document's). Commands: `gateway.d.ts`.
+ * Options (the tag's data attributes), commands and outcomes: `gateway.d.ts`.
  *
  * The path of an event: a command -> `track` gives it id, time and the context it happens in ->
- * it is kept -> `flush` sends what is due, together where the context is equal -> the answer
- * removes it, or it stays and is sent again under the same id. With full consent it is kept in
- * localStorage, one key an event, so that tabs never overwrite one another and the next page
+ * `keep` stores what consent allows of it -> `flush` sends what is due, in one request -> the
+ * answer settles it, or it stays and is sent again under the same id. With full consent it is kept
+ * in localStorage, one name an event, so that tabs never overwrite one another and the next page
  * carries on; otherwise in this page's memory, which has the same shape: an object of strings.
  */
 
 /** @typedef {import('./gateway.d.ts').Consent} Consent */
+/** @typedef {import('./gateway.d.ts').Options} Options */
+/** @typedef {import('./gateway.d.ts').Outcome} Outcome */
 /** @typedef {Record<string, any>} Fields */
 /**
  * @typedef {object} Bookkeeping
@@ -30,21 +24,16 @@
  * @property {Fields[]} [views] product events from before the contact was known
  * @property {Fields} [cart] the latest cart, unless it was emptied
  */
-/** @typedef {Bookkeeping & Fields} State what is remembered: the rest goes out as context */
-/** @typedef {[lease: number, context: Fields, event: Fields]} Entry an event that waits */
-/**
- * @typedef {object} Batch entries of one context, for one request
- * @property {Fields} context
- * @property {string} same the context as text, to compare
- * @property {string[]} names
- * @property {Fields[]} events
- * @property {number} size bytes of the events
- */
+/** @typedef {Bookkeeping & Fields} State what is remembered: the rest goes out with each event */
+/** @typedef {[lease: number, allowed: Consent, event: Fields]} Entry an event that waits */
+/** @typedef {Record<string, [field: string, limit: number]>} Parameters */
 
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 const SESSION_IDLE = HOUR / 2;
 const LONGEST_WAIT = HOUR / 2;
+/** Events of one moment go together. */
+const GATHER = SECOND / 20;
 /** Below the gateway's window of 24 h: an older event could be counted twice. */
 const AGE_LIMIT = 23 * HOUR;
 /** While a page waits for an answer, others leave its events alone; it may have gone. */
@@ -54,22 +43,27 @@ const FLIGHT_BYTES = 48e3;
 const KEEPALIVE_BYTES = 6e4;
 /** In localStorage, which has room for about five million. */
 const KEPT_CHARACTERS = 5e5;
+/** As many as a request may hold. */
 const KEPT_EVENTS = 500;
 const KEPT_VIEWS = 25;
+
+/** Texts that are shortened to what the gateway takes, in characters. An id is never cut. */
+const TEXTS = /** @type {Record<string, number>} */ ({
+  title: 500,
+  category: 500,
+  eventName: 255,
+  leadEventName: 255,
+  customerName: 100,
+  url: 2048,
+  referrer: 2048,
+  language: 35,
+});
 
 /** How fields begin that may identify a person: never sent without full consent. */
 const PERSONAL =
   /^(customer|visitor|session|newSession|contact|eclub|click|adClick|mail|country|stripe|metadata|recent)/;
-/** gclid, fbclid, msclkid, gbraid and their like. */
-const AD_CLICK = /^\w{0,26}(clk?id|braid)$/i;
-/** Parameters of a landing link, the field each one fills, and the field's limit in characters. */
-const LANDING = /** @type {Record<string, [string, number]>} */ (/** @type {any} */ ({
-  __proto__: null,
-  dub_id: ['clickId', 100],
-  vtid: ['contactId', 64],
-  eclub: ['eclub', 1024],
-  mail_ref: ['mailReference', 100],
-}));
+/** gclid, fbclid, msclkid, gbraid and their like; then those that are like no other. */
+const AD_CLICK = /^(\w{0,26}(clk?id|braid)|gclsrc|li_fat_id|igshid|rdt_cid|epik|sccid|_kx)$/i;
 
 // Pure parts
 
@@ -84,36 +78,37 @@ export const uuid = (now) =>
   );
 
 /**
- * An address without its fragment and the parameters that identify a person or a click.
- * @param {string} address
+ * The first characters, counted as the gateway does: a surrogate pair is one, and is not split.
+ * What is no text stays as it is, for the gateway to refuse.
+ * @param {any} text
+ * @param {number} limit
  */
-export const clean = (address) => {
-  const url = new URL(address);
-  const parameters = url.searchParams;
-  [...parameters.keys()].forEach((name) => {
-    if (LANDING[name.toLowerCase()] || AD_CLICK.test(name)) parameters.delete(name);
-  });
-  url.hash = '';
-  return url.href.slice(0, 2048);
-};
+export const cut = (text, limit) =>
+  text?.replace ? [...text].slice(0, limit).join('') : text;
 
 /**
- * What a landing link says, as fields of the context. What is over a limit is left out, for the
+ * Takes an address apart: without its fragment and the parameters that identify a person or a
+ * click; and what those say, as fields of an event. An id over its limit is left out, for the
  * gateway would refuse every event that carried it.
- * @param {string} search the address's query
+ * @param {string} address
+ * @param {Parameters} parameters by name, in lower case
  */
-export const landing = (search) => {
+export const dissect = (address, parameters) => {
+  const url = new URL(address);
   const /** @type {Fields} */ found = {};
-  new URLSearchParams(search).forEach((value, name) => {
-    const [field, limit] = LANDING[name.toLowerCase()] || [];
-    const group = AD_CLICK.test(name) ? 'adClickIds' : /^utm_\w{1,28}$/.test(name) && 'utm';
-    if (value && value.length <= limit) found[field] = value;
-    if (group && value && value.length < 256) {
-      found[group] = found[group] || {};
-      if (Object.keys(found[group]).length < 10) found[group][name] = value;
+  [...url.searchParams].forEach(([name, value]) => {
+    const [field, limit] = parameters[name.toLowerCase()] || [];
+    const ad = AD_CLICK.test(name);
+    if (field || ad) url.searchParams.delete(name);
+    if (value && value.length <= /** @type {number} */ (limit)) found[/** @type {string} */ (field)] = value;
+    const group = ad ? value.length < 501 && 'adClickIds' : /^utm_\w{1,28}$/.test(name) && 'utm';
+    if (value && group) {
+      found[group] ||= {};
+      if (Object.keys(found[group]).length < 10) found[group][name] = ad ? value : cut(value, 255);
     }
   });
-  return found;
+  url.hash = '';
+  return /** @type {[url: string, found: Fields]} */ ([url.href, found]);
 };
 
 /**
@@ -134,49 +129,48 @@ export const retryDelay = (failures, retryAfter, random) =>
 export const left = (instant, now = Date.now()) =>
   instant > now && instant - now <= LONGEST_WAIT ? instant - now : 0;
 
-/** @param {Fields} event */
-const young = (event) => Date.now() - Date.parse(event.time) < AGE_LIMIT;
+/** @param {Fields | undefined} event */
+const young = (event) => Date.now() - Date.parse(event?.time) < AGE_LIMIT;
 
-/** @param {string} text */
-const bytes = (text) => new Blob([text]).size;
-
-/**
- * Adds an entry to the batches: to the last one, if the context is equal and there is room.
- * @param {Batch[]} batches
- * @param {string} name
- * @param {Entry} entry
- */
-export const addToBatches = (batches, name, [, context, event]) => {
-  const same = JSON.stringify(context);
-  const size = bytes(JSON.stringify(event)) + 1;
-  let last = batches[batches.length - 1];
-  if (!last || last.same != same || last.size + size > FLIGHT_BYTES) {
-    last = { context, same, names: [], events: [], size: 0 };
-    batches.push(last);
-  }
-  last.names.push(name);
-  last.events.push(event);
-  last.size += size;
-};
+/** @type {(reason: string) => Outcome} */
+const dropped = (reason) => ({ outcome: 'dropped', reason });
 
 // The page's part
 
-/** @param {HTMLScriptElement} script the tag that brought the collector */
-const start = (script) => {
-  const { key, endpoint = new URL('/v1/events', script.src).href, ...options } = script.dataset;
-  const prefix = 'gateway:' + key + ':';
+/**
+ * Starts the collector: one a page.
+ * @param {Options} options
+ */
+export const start = (options) => {
+  const { key, endpoint = '/v1/events' } = options;
+  const prefix = `gateway:${key}:`;
   const stateName = prefix + 'state';
   const pauseName = prefix + 'pause';
+  /** Absent in a worker, such as a shop system's sandbox for pixels. */
+  const page = globalThis.document;
+  const auto = page && '' + options.autoPage != 'false';
+  /** Of a landing link. */
+  const parameters = /** @type {Parameters} */ (/** @type {any} */ ({
+    __proto__: null,
+    [options.clickParameter || 'dub_id']: ['clickId', 100],
+    [options.mailParameter || 'mail_ref']: ['mailReference', 100],
+    vtid: ['contactId', 64],
+    eclub: ['eclub', 1024],
+  }));
+  const /** @type {Record<string, (outcome: Outcome) => void>} */ promised = {};
 
   let /** @type {Consent} */ consent = 'limited';
+  /** The page has said what the visitor wants. Until then cookies are neither sent nor deleted. */
+  let decided = false;
   let /** @type {Record<string, string>} */ store = {};
-  let /** @type {State} */ state = { context: {} };
-  let debug = false;
+  let /** @type {State} */ state = {};
+  let /** @type {Fields} */ profile = {};
+  let debug = options.debug != null;
   let clock = 0;
   let here = '';
   let inFlight = 0;
   let failures = 0;
-  let timer = 0;
+  let /** @type {any} */ timer;
 
   /** @param {unknown[]} words */
   const log = (...words) => {
@@ -220,27 +214,41 @@ const start = (script) => {
     }
   };
 
-  /**
-   * @param {Record<string, string>} place
-   * @param {string} start
-   */
-  const namesIn = (place, start) => Object.keys(place).filter((name) => name.startsWith(start));
-
   /** The names of events that wait, oldest first. Ids begin with 0 until the year 2527. */
-  const waiting = () => namesIn(store, prefix + '0').sort();
+  const waiting = (place = store) =>
+    Object.keys(place)
+      .filter((name) => name.startsWith(prefix + 0))
+      .sort();
 
-  /** Beyond the bounds, the oldest events go. */
-  const prune = () => {
-    let room = KEPT_CHARACTERS;
-    waiting()
-      .reverse()
-      .forEach((name, newer) => {
-        room -= store[name].length;
-        if (room < 0 || newer >= KEPT_EVENTS) {
-          log('dropped', name);
-          delete store[name];
-        }
-      });
+  /**
+   * It is known what became of an event.
+   * @param {string} name
+   * @param {Outcome} outcome
+   */
+  const settle = (name, outcome) => {
+    log(outcome, store[name]);
+    delete store[name];
+    promised[name]?.(outcome);
+    delete promised[name];
+  };
+
+  /**
+   * @param {number} lease
+   * @param {Consent} allowed
+   * @param {Fields} event
+   */
+  const keep = (lease, allowed, event) => {
+    const name = prefix + event.id;
+    const full = /full|wait/.test(allowed);
+    // Without full consent nothing is left of a customer.
+    if (allowed == 'none' || (!full && event.type == 'customer')) settle(name, dropped('consent'));
+    else
+      put(
+        name,
+        JSON.stringify([lease, allowed, event], (field, value) =>
+          full || !PERSONAL.test(field) ? value : undefined,
+        ),
+      );
   };
 
   // Sending
@@ -250,31 +258,6 @@ const start = (script) => {
     clearTimeout(timer);
     timer = setTimeout(() => safely(flush), delay);
   };
-
-  /**
-   * Posts a body. Gives -1 when there is nothing more to do for it, else the seconds that the
-   * gateway wants to be left alone before the next try, 0 if it does not say.
-   * @param {string} body a text is sent as text/plain, which needs no preflight
-   * @param {boolean} keepalive whether the request outlives the page
-   */
-  const post = (body, keepalive) =>
-    safely(() =>
-      fetch(endpoint, { method: 'POST', body, keepalive, credentials: 'include' })
-        .then(async (answer) => {
-          // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
-          const text = await answer.text();
-          const status = /** @type {any} */ (answer.status);
-          if (status != 204) log(status, text, body);
-          return /408|429|5../.test(status) ? +(/** @type {any} */ (answer.headers.get('Retry-After'))) || 0 : -1;
-        })
-        .catch((error) => {
-          // No answer: in doubt, so again under the same ids.
-          log(error);
-          return 0;
-        }),
-    ) ||
-    // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
-    -(/** @type {any} */ (navigator.sendBeacon(endpoint, body)));
 
   /**
    * Says until when entries are left to the page that sends them. One that is gone stays gone.
@@ -287,49 +270,106 @@ const start = (script) => {
       if (store[name]) put(name, store[name].replace(/\d+/, '' + until));
     });
 
-  /** How long the gateway is to be left alone, in milliseconds. */
-  const paused = () => left(+store[pauseName]);
-
-  /** @param {Batch} batch */
-  const send = async ({ context, names, events }) => {
-    const body = JSON.stringify({ key, sentAt: new Date(), context, events });
-    const size = bytes(body);
-    // No room: it goes when an answer comes.
-    if (inFlight && inFlight + size > FLIGHT_BYTES) return;
+  /**
+   * @param {string[]} names
+   * @param {Fields[]} events
+   * @param {Consent} allowed
+   * @param {number} size bytes
+   */
+  const send = async (names, events, allowed, size) => {
+    // A text is sent as text/plain, which needs no preflight.
+    const body = JSON.stringify({ key, sentAt: new Date(), context: { consent: allowed }, events });
+    let retryAfter = 0;
+    let done;
     inFlight += size;
     lease(names, Date.now() + LEASE);
-    const wait = await post(body, size < KEEPALIVE_BYTES);
+    try {
+      const answer = await (safely(() =>
+        fetch(endpoint, {
+          method: 'POST',
+          body,
+          // The request outlives the page.
+          keepalive: size < KEEPALIVE_BYTES,
+          credentials: decided ? 'include' : 'omit',
+        }),
+      ) || // No fetch here. A beacon is the last resort, for a blocked one says that it was sent.
+        /** @type {any} */ ({ status: navigator.sendBeacon(endpoint, body) ? 204 : 0, text: String }));
+      // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
+      const text = await answer.text();
+      const { status } = answer;
+      const { results, ...problem } = safely(() => JSON.parse(text || '{}')) || {};
+      retryAfter = +answer.headers?.get('Retry-After') || 0;
+      // A 200 that is not the gateway's is no answer.
+      done = results || /204|4(?!08|29)/.test(status);
+      if (done) {
+        failures = 0;
+        names.forEach((name, index) => {
+          // Something made the whole request unreadable: each goes alone, and one is refused.
+          if (status == 400 && names[1]) send([name], [events[index]], allowed, 0);
+          else
+            settle(
+              name,
+              results?.[index] || { outcome: status == 204 ? 'accepted' : 'rejected', ...problem },
+            );
+        });
+      }
+    } catch (error) {
+      // No answer: in doubt, so again under the same ids.
+      log(error);
+    }
     inFlight -= size;
-    if (wait < 0) {
-      failures = 0;
-      names.forEach((name) => delete store[name]);
-    } else {
+    if (!done) {
       lease(names, 0);
-      // Of several that failed together one counts, unless the gateway asks for more.
-      if (wait || !paused())
-        put(pauseName, '' + (Date.now() + retryDelay(failures++, wait, Math.random())));
+      put(pauseName, '' + (Date.now() + retryDelay(failures++, retryAfter, Math.random())));
     }
     schedule(0);
   };
 
   /** @param {boolean} [leaving] the page may never run again */
   const flush = (leaving) => {
-    const /** @type {Batch[]} */ batches = [];
     // What only this page's memory holds goes now or never.
-    const pause = leaving && store != device() ? 0 : paused();
-    let next = pause || LONGEST_WAIT;
-    waiting().forEach((name) => {
-      const entry = read(name);
-      if (!safely(() => young(entry[2]))) delete store[name];
-      else if (left(entry[0])) next = Math.min(next, left(entry[0]));
-      else addToBatches(batches, name, entry);
-    });
-    // After a failure, one request tries whether the gateway is back.
-    if (!pause) batches.slice(0, failures && !leaving ? 1 : 99).forEach(send);
-    schedule(next);
+    const pause = leaving && store != device() ? 0 : left(+store[pauseName]);
+    const /** @type {string[]} */ names = [];
+    const /** @type {Fields[]} */ events = [];
+    let /** @type {any} */ together;
+    let next = LONGEST_WAIT;
+    let room = KEPT_CHARACTERS;
+    let size = inFlight;
+    waiting()
+      .reverse()
+      .filter((name, newer) => {
+        const fits = newer < KEPT_EVENTS && (room -= store[name].length) > 0;
+        if (!fits) settle(name, dropped('no_room'));
+        return fits;
+      })
+      .reverse()
+      .forEach((name) => {
+        const [leased, allowed, event] = /** @type {Entry} */ (read(name) || []);
+        const length = new Blob([store[name]]).size;
+        if (!young(event)) settle(name, dropped('too_old'));
+        else if (left(leased) || pause) next = Math.min(next, left(leased) || pause);
+        else if (
+          allowed != 'wait' &&
+          allowed == (together ||= allowed) &&
+          (!size || size + length < FLIGHT_BYTES)
+        ) {
+          size += length;
+          names.push(name);
+          events.push(event);
+        }
+      });
+    if (names[0]) send(names, events, together, size - inFlight);
+    // Not at the instant that other tabs chose too.
+    if (next < LONGEST_WAIT) schedule(next + Math.random() * SECOND);
   };
 
   // Events
+
+  /** What is known of the visitor, without the bookkeeping. */
+  const known = () => {
+    const { seen, fresh, told, views, cart, ...context } = state;
+    return context;
+  };
 
   /**
    * An event happens: never two at one instant, for a cart's time tells its states apart. Begins a
@@ -337,14 +377,14 @@ const start = (script) => {
    */
   const touch = () => {
     clock = Math.max(Date.now(), clock + 1);
-    state.visitorId = state.visitorId || uuid(clock);
+    state.visitorId ||= uuid(clock);
     if (!(clock - /** @type {number} */ (state.seen) < SESSION_IDLE)) {
-      const { referrer } = document;
+      const referrer = page?.referrer;
       const external = /^http/.test(referrer) && new URL(referrer).host != location.host;
       state.sessionId = uuid(clock);
       state.fresh = true;
-      state.referrer = external ? clean(referrer) : undefined;
-      state.utm = landing(location.search).utm;
+      state.referrer = external ? dissect(referrer, parameters)[0] : undefined;
+      state.utm = undefined;
     }
     state.seen = clock;
   };
@@ -352,71 +392,67 @@ const start = (script) => {
   /**
    * @param {string} type
    * @param {Fields} [fields]
+   * @returns {Promise<Outcome>}
    */
-  const track = (type, fields) => {
-    const full = consent == 'full';
-    // Without full consent nothing is left of a customer.
-    if (consent == 'none' || (!full && type == 'customer')) return log('not sent', type);
-    touch();
-    const { views = [], cart = {}, fresh, seen, told, ...known } = state;
-    const url = clean(location.href);
-    const time = new Date(clock);
-    const /** @type {Fields} */ event = { ...fields, type, id: uuid(clock), time };
-    const language = options.language || document.documentElement.lang || undefined;
-    if (type == 'page') event.title = (event.title || document.title).slice(0, 500) || undefined;
-    if (full && type == 'product') {
-      const { id, itemId, category } = event;
-      if (fresh) event.newSession = true;
-      state.fresh = false;
-      if (!known.contactId)
-        state.views = [...views, { id, time, itemId, category, url: event.url || url }].slice(
-          -KEPT_VIEWS,
-        );
-    }
-    if (type == 'cart') state.cart = event.items[0] && event;
-    if (type == 'sale' && cart.cartReference == event.cartReference) delete state.cart;
-    const entry = JSON.stringify([0, { consent, ...known, language, url }, event], (name, value) =>
-      full || !PERSONAL.test(name) ? value : undefined,
-    );
-    put(prefix + event.id, entry);
-    prune();
-    log(entry);
-  };
+  const track = (type, fields) =>
+    new Promise((resolve) => {
+      touch();
+      const { views = [], cart } = state;
+      const id = uuid(clock);
+      const time = new Date(clock);
+      const language = options.language || page?.documentElement.lang || undefined;
+      const title = type == 'page' && page ? page.title : undefined;
+      // A cart's address is the link back to it.
+      const url = type == 'cart' ? undefined : here || undefined;
+      const /** @type {Fields} */ event = { ...known(), language, title, url, ...fields, type, id, time };
+      for (const name in TEXTS) event[name] = cut(event[name], TEXTS[name]);
+      if (type == 'product' && consent != 'limited') {
+        if (state.fresh) event.newSession = true;
+        state.fresh = false;
+        const { itemId, category, url } = event;
+        if (!state.contactId && !state.eclub)
+          state.views = [...views, { id, time, itemId, category, url }].slice(-KEPT_VIEWS);
+      }
+      if (type == 'cart') state.cart = event.items[0] && { ...fields, time };
+      if (type == 'sale' && cart?.cartReference == event.cartReference) state.cart = undefined;
+      promised[prefix + id] = resolve;
+      keep(0, consent, event);
+    });
 
-  /**
-   * Once it is known who this is, tells so: with the views from before, and the cart again.
-   * @param {Fields} [profile]
-   */
-  const introduce = (profile) => {
-    const { customerId, contactId, eclub, views = [], cart, told } = state;
+  /** Once it is known who this is, tells so: with the views from before, and the cart again. */
+  const introduce = () => {
+    const { customerId, contactId, eclub, views = [], cart } = state;
     const ids = '' + [customerId, contactId, eclub];
-    if (ids == ',,' || ids == told || consent != 'full') return;
-    state.told = ids;
+    if (ids == ',,' || ids == state.told || !/full|wait/.test(consent)) return;
+    const contact = contactId || eclub;
     const recent = views.filter(young);
-    if (contactId) delete state.views;
-    track('customer', { ...profile, recent: contactId && recent[0] ? recent : undefined });
-    if (contactId && cart && young(cart)) track('cart', cart);
+    state.told = ids;
+    if (contact) state.views = undefined;
+    const outcome = track('customer', { ...profile, recent: contact && recent[0] ? recent : undefined });
+    if (contact && young(cart)) track('cart', cart);
+    return outcome;
   };
 
   /**
    * Looks at the address: a landing link says who this is, and each address is a page view.
-   * @param {boolean} [again] even if it has not changed
+   * @param {any} [again] even if it has not changed
+   * @param {string} [address] where the page knows better
    */
-  const look = (again) => {
-    const url = clean(location.href);
+  const look = (again, address = page && location.href) => {
+    if (!address) return;
+    const [url, found] = dissect(address, parameters);
     if (url == here && !again) return;
-    if (url != here) {
-      touch();
-      Object.assign(state, landing(location.search));
-    }
+    touch();
+    if (url != here) Object.assign(state, found);
     here = url;
-    if (options.autoPage != 'false') track('page');
+    if (options.cleanAddress != null) history.replaceState(history.state, '', url + location.hash);
+    if (auto) track('page');
     introduce();
   };
 
   // Commands
 
-  const commands = /** @type {Record<string, (fields: any) => void>} */ ({
+  const commands = /** @type {Record<string, (fields: any) => any>} */ ({
     debug: (on) => {
       debug = on !== false;
     },
@@ -424,108 +460,153 @@ const start = (script) => {
     consent: (choice) => {
       const before = consent;
       const memory = store;
-      consent = choice == 'none' ? choice : 'limited';
-      if (choice == 'full' && !navigator.globalPrivacyControl) {
-        consent = choice;
-        store = device();
+      const kept = device();
+      decided = true;
+      consent = /^(full|none|wait)$/.test(choice) ? choice : 'limited';
+      if (consent == 'full' && globalThis.navigator?.globalPrivacyControl) consent = 'limited';
+      store = {};
+      if (consent == 'full') {
+        store = kept;
         // The browser's visitor and session go on; what this page has learnt is newer.
         const { visitorId, sessionId, seen, fresh, ...learnt } = state;
         state = { ...state, ...read(stateName), ...learnt };
-        Object.keys(memory).forEach((name) => put(name, memory[name]));
-        introduce();
       } else {
-        const kept = device();
-        if (consent != before) {
-          flush(true);
-          store = {};
-          state = {};
-        }
-        namesIn(kept, prefix).forEach((name) => delete kept[name]);
+        // What asks the gateway to delete its cookies: an event that it drops.
+        if (kept[stateName])
+          put(prefix + uuid(Date.now()), JSON.stringify([0, 'none', { time: new Date() }]));
+        state = before == 'full' ? {} : { ...state, views: undefined };
       }
+      waiting(memory).forEach((name) => {
+        const [leased, allowed, event] = JSON.parse(memory[name]);
+        if (event.type) keep(leased, consent == 'full' && allowed != 'wait' ? allowed : consent, event);
+      });
+      if (consent != 'full')
+        Object.keys(kept).forEach((name) => name.startsWith(prefix) && delete kept[name]);
       // The page was not counted yet.
       if (before == 'none' && here) look(true);
+      introduce();
     },
 
-    identify: ({ customerId, contactId, eclub, ...profile }) => {
+    identify: (fields) => {
       look();
-      Object.entries({ customerId, contactId, eclub }).forEach(([name, id]) => {
-        if (id !== undefined) state[name] = id ? '' + id : null;
+      profile = {};
+      Object.entries(fields).forEach(([name, value]) => {
+        if (!/Id$|eclub|Reference/.test(name)) profile[name] = value;
+        else if (value !== undefined) state[name] = value ? '' + value : null;
       });
-      introduce(profile);
+      return introduce();
     },
+
+    ids: () => (consent == 'full' ? known() : {}),
 
     reset: () => {
-      if (state.cart) track('cart', { ...state.cart, items: [] });
+      const outcome = state.cart && track('cart', { ...state.cart, items: [] });
       // null, for the gateway's cookie may still know the contact.
       state = { contactId: null };
+      profile = {};
+      return outcome;
     },
   });
 
   /**
    * Does something with what is remembered, and remembers what it changed.
-   * @param {() => void} action
+   * @param {() => any} action
    */
-  const run = (action) =>
-    safely(() => {
-      state = read(stateName) || {};
-      action();
+  const run = (action) => {
+    try {
+      const kept = read(stateName);
+      // Another tab has withdrawn.
+      if (!kept && consent == 'full') commands.consent('limited');
+      state = { ...kept };
+      const result = action();
       put(stateName, JSON.stringify(state));
-      schedule(10);
-    });
+      schedule(GATHER);
+      return result;
+    } catch (error) {
+      log(error);
+      return { outcome: 'dropped', message: '' + error };
+    }
+  };
 
   /**
    * @param {string} command
    * @param {any} [fields]
    */
-  const gateway = (command, fields) =>
+  const gateway = async (command, fields) =>
     run(() => {
       if (commands[command]) return commands[command](fields);
-      look();
+      if (typeof fields == 'function') fields = fields(state.cart);
+      look(0, auto || command == 'cart' ? undefined : fields?.url);
       // An event, or a slip of the pen: the gateway knows, and says so to the operator too.
-      track(command, fields);
+      return track(command, fields);
     });
 
   // The page's calls so far, and its life
 
-  const { q = [] } = window.gateway || {};
-  const choice = options.consent || (device()[stateName] ? 'full' : 'limited');
-  window.gateway = gateway;
-  // Less than full consent in the tag erases nothing: the page may be about to say more.
-  if (choice == 'full') gateway('consent', choice);
-  if (choice == 'none') consent = choice;
-  [...q].forEach((call) => gateway(.../** @type {[string]} */ (call)));
+  const begin = () => {
+    const { q = [] } = /** @type {any} */ (globalThis.gateway) || {};
+    const said = options.consent;
+    globalThis.gateway = Object.assign(gateway, { key });
+    if (device()[stateName] && !/limited|none/.test('' + said)) gateway('consent', 'full');
+    else if (said == 'full') gateway('consent', said);
+    // Less than full consent in the tag erases nothing: the page may be about to say more.
+    else consent = said || 'limited';
+    [...q].forEach((call) => gateway(.../** @type {[string]} */ (call)).then(call.r));
+    arrive();
+    safely(listen);
+  };
 
   /** @param {any} [event] where it is persisted, the page comes back as it was left */
-  const arrive = (event) => run(() => look(event && event.persisted));
-  const leave = () => safely(() => flush(true));
-  const { pushState } = history;
-  history.pushState = (...change) => {
-    pushState.apply(history, change);
-    // Later, for the page's title follows.
-    setTimeout(arrive);
+  const arrive = (event) => {
+    run(() => look(event?.persisted));
   };
-  addEventListener('popstate', arrive);
-  addEventListener('pageshow', arrive);
-  // Never `unload`: it keeps the page out of the browser's cache, and Safari does not fire it.
-  addEventListener('pagehide', leave);
-  addEventListener('visibilitychange', leave);
-  addEventListener('online', () => {
-    delete store[pauseName];
-    schedule(0);
-  });
-  arrive();
-};
 
-/** @param {HTMLScriptElement} script */
-const boot = (script) => {
+  /**
+   * @param {string} type
+   * @param {(event: any) => any} listener
+   */
+  const on = (type, listener) => addEventListener(type, (event) => safely(() => listener(event)), true);
+
+  const listen = () => {
+    // Never `unload`: it keeps the page out of the browser's cache, and Safari does not fire it.
+    on('pagehide', () => flush(true));
+    on('visibilitychange', () => flush(true));
+    on('pageshow', arrive);
+    on('popstate', arrive);
+    on('online', () => {
+      delete store[pauseName];
+      schedule(0);
+    });
+    on('click', ({ target }) => {
+      const { gatewayEvent, ...attributes } = target.closest('[data-gateway-event]')?.dataset || {};
+      if (!gatewayEvent) return;
+      const /** @type {Fields} */ fields = {};
+      Object.entries(attributes).forEach(([name, value]) => {
+        const [, first, rest] = /^gateway(.)(.+)/.exec(name) || [];
+        const field = first && first.toLowerCase() + rest;
+        if (field)
+          fields[field] = /amount|Quantity|items|metadata/.test(field) ? JSON.parse(value) : value;
+      });
+      gateway(gatewayEvent, fields);
+    });
+    ['pushState', 'replaceState'].forEach((name) => {
+      const { [name]: change } = /** @type {any} */ (history);
+      /** @type {any} */ (history)[name] = (/** @type {any[]} */ ...how) => {
+        change.apply(history, how);
+        // Later, for the page's title follows.
+        setTimeout(arrive);
+      };
+    });
+  };
+
   // Two tags on a page would count everything twice.
-  if (window.gatewayKey) return;
-  window.gatewayKey = script.dataset.key;
-  // A page rendered ahead of a visit that may never come counts when it is visited.
-  if (document.prerendering)
-    document.addEventListener('prerenderingchange', () => start(script), { once: true });
-  else start(script);
+  if (!(/** @type {any} */ (globalThis.gateway)?.key)) {
+    // A page rendered ahead of a visit that may never come counts when it is visited.
+    if (page?.prerendering) page.addEventListener('prerenderingchange', begin, { once: true });
+    else begin();
+  }
 };
 
-if (typeof document != 'undefined' && document.currentScript)
-  boot(/** @type {HTMLScriptElement} */ (document.currentScript));
+const script = /** @type {HTMLScriptElement | undefined} */ (globalThis.document?.currentScript);
+if (script)
+  start({ endpoint: new URL('/v1/events', script.src).href, .../** @type {any} */ (script.dataset) });

@@ -1,7 +1,8 @@
 /**
- * The collector's interface: the global `gateway(command, fields)`.
+ * The collector's interface: the global `gateway(command, fields)`, and the options of its tag.
  *
- * Amounts are integers in minor units (4990 is 49.90 SEK). Ids never stand in for one another:
+ * Every call gives a promise that is never rejected. For an event it tells the outcome; it is
+ * pending for as long as the event waits, and ends with the page. Amounts are integers in minor units (4990 is 49.90 SEK). Ids never stand in for one another:
  * `customerId` is the shop's account, `contactId` Voyado's person, `clickId` Dub's click.
  */
 
@@ -11,6 +12,7 @@ export interface CommonFields {
   contactId?: string | null;
   clickId?: string | null;
   language?: string;
+  /** Where it happened; the page's address if left out. */
   url?: string;
   metadata?: Record<string, unknown>;
 }
@@ -35,8 +37,8 @@ export interface CartItem {
 /** The whole cart as it is now; `items: []` says that it was emptied. */
 export interface CartFields extends CommonFields {
   cartReference: string;
-  /** The link back to the cart. */
-  url: string;
+  /** The link back to the cart: never the page's address. */
+  url?: string;
   items: CartItem[];
 }
 
@@ -73,43 +75,117 @@ export interface CustomFields extends CommonFields {
   eventName: string;
 }
 
-/** Who this is. An id given as `null` is forgotten; one left out stays as it was. */
+/**
+ * Who this is: the ids are remembered, and go out with every event from now on. An id given as
+ * `null` is forgotten; one left out stays as it was. A `customer` event is sent when the ids have
+ * changed, so that this may be called on every page; to tell a new name or address of the same
+ * customer, send `customer`.
+ */
 export interface IdentifyFields extends Profile {
   customerId?: string | null;
   contactId?: string | null;
   eclub?: string | null;
+  clickId?: string | null;
+  mailReference?: string | null;
+  metadata?: Record<string, unknown>;
 }
 
 /**
  * `full` stores and identifies; `limited` (the default) sends events that identify nobody and
- * stores nothing on the device; `none` sends nothing.
+ * stores nothing on the device; `none` sends nothing; `wait` keeps everything in the page's memory
+ * until one of the others is said, and then treats it as that says.
  */
-export type Consent = 'full' | 'limited' | 'none';
+export type Consent = 'full' | 'limited' | 'none' | 'wait';
+
+/** What became of an event. */
+export interface Outcome {
+  /**
+   * `accepted`: it is in the gateway's log (or was there already). `duplicate`, `rejected`: so says
+   * the gateway. `dropped`: it was not sent.
+   */
+  outcome: 'accepted' | 'duplicate' | 'rejected' | 'dropped';
+  /**
+   * Of a rejected one the gateway's reason; of a dropped one `consent`, `too_old` (23 hours),
+   * `no_room` (more than 500 events waited), or none and a message: what the page passed cannot be sent.
+   */
+  reason?: string;
+  /** The field that it is about. */
+  field?: string;
+  /** What to do. */
+  message?: string;
+  /** Why the whole request was refused: `unknown_key`, `origin_not_allowed`, … */
+  error?: string;
+  id?: string;
+}
+
+/** What is known of the visitor with full consent, for the shop's own server-side events. */
+export interface Ids {
+  visitorId?: string;
+  sessionId?: string;
+  customerId?: string | null;
+  contactId?: string | null;
+  eclub?: string | null;
+  clickId?: string | null;
+  adClickIds?: Record<string, string>;
+  mailReference?: string | null;
+  referrer?: string;
+  utm?: Record<string, string>;
+}
+
+/** The tag's data attributes (`data-auto-page="false"`), or what `start` takes. */
+export interface Options {
+  /** The site's browser key. */
+  key: string;
+  /** Default: `/v1/events` where the script came from. */
+  endpoint?: string;
+  /** Until the page calls `consent`. Default: `full` if this browser remembers that, else `limited`. */
+  consent?: Consent;
+  /** `false`: pages are not counted by themselves, only by `gateway('page')`. */
+  autoPage?: boolean | 'false';
+  /** Default: the document's. */
+  language?: string;
+  /** The landing link's parameter with Dub's click id. Default: `dub_id`. */
+  clickParameter?: string;
+  /** The landing link's parameter with the mail reference. Default: `mail_ref`. */
+  mailParameter?: string;
+  /** If present, personal parameters are taken out of the address bar. */
+  cleanAddress?: unknown;
+  /** If present, the console explains what is sent, refused and why. */
+  debug?: unknown;
+}
 
 export interface Gateway {
-  (command: 'page', fields?: PageFields): void;
-  (command: 'product', fields: ProductFields): void;
-  (command: 'cart', fields: CartFields): void;
-  (command: 'lead', fields: LeadFields): void;
-  (command: 'sale', fields: SaleFields): void;
-  (command: 'customer', fields: CustomerFields): void;
-  (command: 'custom', fields: CustomFields): void;
-  (command: 'identify', fields: IdentifyFields): void;
-  (command: 'consent', choice: Consent): void;
-  /** Log-out: forgets who this is and empties the cart. */
-  (command: 'reset'): void;
+  (command: 'page', fields?: PageFields): Promise<Outcome>;
+  (command: 'product', fields: ProductFields): Promise<Outcome>;
+  /** A function gets the latest cart, undefined if there is none, and gives the new one. */
+  (
+    command: 'cart',
+    fields: CartFields | ((latest: CartFields | undefined) => CartFields),
+  ): Promise<Outcome>;
+  (command: 'lead', fields: LeadFields): Promise<Outcome>;
+  (command: 'sale', fields: SaleFields): Promise<Outcome>;
+  (command: 'customer', fields: CustomerFields): Promise<Outcome>;
+  (command: 'custom', fields: CustomFields): Promise<Outcome>;
+  /** Gives the outcome of the `customer` event, undefined if none was needed. */
+  (command: 'identify', fields: IdentifyFields): Promise<Outcome | undefined>;
+  (command: 'consent', choice: Consent): Promise<void>;
+  /** Log-out: empties the cart, then forgets who this is. */
+  (command: 'reset'): Promise<Outcome | undefined>;
+  /** Empty unless consent is full. */
+  (command: 'ids'): Promise<Ids>;
   /** Explains on the console what is sent, refused and why; `false` ends it. */
-  (command: 'debug', on?: boolean): void;
-  (command: string, fields?: any): void;
-  /** Calls made before the script has loaded. */
+  (command: 'debug', on?: boolean): Promise<void>;
+  (command: string, fields?: any): Promise<any>;
+  /** Before the script has loaded, the calls so far; each may have `r`, which its promise waits for. */
   q?: Iterable<any>[];
+  /** Once it has loaded, the site's key. */
+  key?: string;
 }
 
 declare global {
   var gateway: Gateway;
   interface Window {
-    /** The key of the collector that runs on this page. */
-    gatewayKey?: string;
+    gateway: Gateway;
   }
   interface Document {
     /** Chromium: the page is rendered ahead of a visit that may never come. */

@@ -7,8 +7,11 @@
 window.gateway =
   window.gateway ||
   function () {
-    // @ts-ignore TS2683: a queue is all there is so far, and it takes any call.
-    (gateway.q = gateway.q || []).push(arguments);
+    var /** @type {any} */ call = arguments;
+    return new Promise(function (resolve) {
+      call.r = resolve;
+      (gateway.q = gateway.q || []).push(call);
+    });
   };
 
 gateway('consent', /** @type {any} */ (localStorage.getItem('shop.consent') || 'full'));

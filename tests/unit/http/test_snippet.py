@@ -1,9 +1,10 @@
 """The tag that a shop pastes."""
 
+import gzip
 from html.parser import HTMLParser
 
 from gateway.http.collector import Collector
-from gateway.http.snippet import snippet
+from gateway.http.snippet import QUEUE, snippet
 
 COLLECTOR = Collector("abc123", "sha384-x+/y==", {})
 
@@ -38,6 +39,10 @@ def test_the_tag_follows_upgrades_when_it_is_not_bound() -> None:
 
 def test_commands_before_the_script_has_loaded_are_kept() -> None:
     assert "gateway.q" in snippet("https://g.shop.example", "pk_shop", None).splitlines()[0]
+
+
+def test_the_inline_part_is_at_most_250_bytes_compressed() -> None:
+    assert len(gzip.compress(QUEUE.encode())) <= 250
 
 
 def test_nothing_breaks_out_of_the_tag() -> None:
