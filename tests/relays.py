@@ -56,6 +56,16 @@ def delays(seconds: float) -> Reaction:
     return reaction
 
 
+def frozen(thawed: asyncio.Event) -> Reaction:
+    """Return a reaction that says nothing until the event is set, and then hangs up."""
+
+    async def reaction(_request: web.Request, _forward: Forward) -> web.Response | None:
+        await thawed.wait()
+        return None
+
+    return reaction
+
+
 def declines(status: int, retry_after_seconds: int | None) -> Reaction:
     """Return a reaction that answers as the gateway does when it is busy."""
 
