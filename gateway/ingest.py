@@ -14,7 +14,8 @@ from functools import lru_cache
 from hashlib import sha256
 from itertools import compress
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
@@ -57,6 +58,7 @@ MINUTE_MS = 60_000
 COOKIE_FIELDS = frozenset({"visitorId", "clickId", "contactId"})
 """Ids that outlive the browser's own storage in the gateway's cookies."""
 _LONGEST_ID = 64
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 SiteName = Annotated[str, StringConstraints(pattern="^[A-Za-z0-9_-]{1,64}$")]
 """Part of dedup keys, labels and addresses."""
@@ -85,8 +87,7 @@ class SiteSettings(BaseModel):
     """How many rejected events are kept; each process counts for itself."""
 
 
-@dataclass(slots=True, frozen=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What is known of a request besides its body."""
 
     received_ms: int
@@ -98,7 +99,7 @@ class Receipt:
     prerender: bool = False
     """The browser rendered the page ahead of a visit that may never come."""
     user_agent: str = ""
-    cookies: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = NOTHING
     """Of `visitorId`, `clickId`, `contactId`, what the gateway's own cookies say."""
 
 
@@ -130,14 +131,13 @@ class Result:
     refusal: Refusal | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """A request whose events each have their result; what was accepted is durable."""
 
     results: list[Result]
     server: bool
     """A server key was used."""
-    cookies: Mapping[str, str] = field(default_factory=dict)
+    cookies: Mapping[str, str] = NOTHING
     """Ids to remember in cookies; only with full consent, only what the request brought."""
 
 

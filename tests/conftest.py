@@ -41,23 +41,23 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def needs() -> Callable[[str], str]:
-    """Return a function that takes a program's name (.ci/programs.txt) and returns its path.
+    """Return `program`."""
+    return program
 
-    When the program is missing it skips the test and says how to install it; under CI, where
-    nothing may be skipped for want of a program, it fails the test.
+
+def program(name: str) -> str:
+    """Return the path of a program of .ci/programs.txt.
+
+    When it is missing it skips the test and says how to install it; under CI, where nothing may
+    be skipped for want of a program, it fails the test.
     """
     table = (ROOT / ".ci" / "programs.txt").read_text("utf-8").splitlines()
     packages = dict(line.split() for line in table if not line.startswith("#"))
-
-    def find(program: str) -> str:
-        package = packages[program]
-        path = shutil.which(program)
-        if path is None:
-            missing = f"{program} is missing: apt-get install -y --no-install-recommends {package}"
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
-        return path
-
-    return find
+    path = shutil.which(name)
+    if path is None:
+        missing = f"{name} is missing: apt-get install -y --no-install-recommends {packages[name]}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ What was answered 2xx, what the destinations hold, what the logs say.
 
 import asyncio
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Load:
     rng: random.Random
     now_ms: int
     events: int
+    pause_seconds: float = 0.0
+    """Of each sender between two posts, at most."""
     bodies: list[bytes] = field(default_factory=list)
     clicks: list[str] = field(default_factory=list)
     made: int = 0
@@ -115,14 +118,17 @@ class Load:
             async def sender() -> None:
                 while waiting:
                     await self._post(session, gateway.events_url, waiting.pop())
+                    await asyncio.sleep(self.rng.uniform(0, self.pause_seconds))
 
             await asyncio.gather(*(sender() for _ in range(SENDERS)))
 
     async def _post(self, session: ClientSession, url: str, body: bytes) -> None:
         headers = {"Origin": ORIGIN, "Content-Type": "text/plain"}
         while True:
+            sent_at = format_ms(time.time_ns() // 1_000_000)
+            data = b'{"sentAt":"%s",%s' % (sent_at.encode(), body[1:])
             try:
-                async with session.post(url, data=body, headers=headers) as answer:
+                async with session.post(url, data=data, headers=headers) as answer:
                     status, text = answer.status, await answer.text()
             except (ClientError, OSError, TimeoutError):
                 status, text = 0, ""

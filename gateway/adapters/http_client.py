@@ -1,13 +1,17 @@
-"""Outgoing HTTP: one shared aiohttp session, and every failure a value."""
+"""Outgoing HTTP: shared aiohttp sessions, and every failure a value."""
 
 import asyncio
+import errno
+import socket
 from types import SimpleNamespace
 
 import aiohttp
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from gateway.model.attempt import Answered, Unanswered
 from gateway.model.outcome import Reason
+from gateway.model.public_address import is_public
 
 ANSWER_BYTES = 65_536
 """How much of an answer is read; of a longer one the rest is never received."""
@@ -42,8 +46,10 @@ class _Progress:
 class AiohttpClient:
     """The `HttpClient` of the destinations. Redirects are answers; no cookies, no proxy."""
 
-    def __init__(self, connections: int = 100) -> None:
+    def __init__(self, connections: int = 100, *, public_only: bool = False) -> None:
+        """`public_only`: connect to no private address, whatever a name stands for just then."""
         self._connections = connections
+        self._public_only = public_only
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -53,7 +59,9 @@ class AiohttpClient:
         trace.on_connection_reuseconn.append(_connected)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=self._connections, keepalive_timeout=KEEP_ALIVE_SECONDS
+                limit=self._connections,
+                keepalive_timeout=KEEP_ALIVE_SECONDS,
+                socket_factory=_public_socket if self._public_only else None,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"Accept-Encoding": "identity"},
@@ -105,6 +113,36 @@ class AiohttpClient:
                 if len(progress.body) >= ANSWER_BYTES:
                     response.close()
                     return
+
+
+class HttpClients:
+    """The two clients of a process; `connections` is the limit of each."""
+
+    def __init__(self, connections: int) -> None:
+        self.any_address = AiohttpClient(connections)
+        self.public_only = AiohttpClient(connections, public_only=True)
+
+    async def start(self) -> None:
+        """Open both; in the loop that will use them."""
+        await self.any_address.start()
+        await self.public_only.start()
+
+    async def stop(self) -> None:
+        """Close both."""
+        await self.any_address.stop()
+        await self.public_only.stop()
+
+
+def _public_socket(info: AddrInfoType) -> socket.socket:
+    """Make the socket for one address that is about to be connected to, if that is public.
+
+    Here, and not where names are looked up: what is judged is what is connected to, so that a name
+    which stands for another address a moment later (DNS re-binding) gets nobody past it.
+    """
+    family, kind, protocol, _, where = info
+    if not is_public(str(where[0])):
+        raise OSError(errno.EACCES, "a private address, and allow_private_addresses is not set")
+    return socket.socket(family, kind, protocol)
 
 
 async def _connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:

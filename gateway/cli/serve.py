@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 
@@ -104,11 +104,20 @@ def _serve_role(
 
 @click.command("sandbox")
 @port_option
+@click.option(
+    "--dub-dialect",
+    type=click.Choice(["current", "2024"]),
+    default="current",
+    show_default=True,
+    help="Which of Dub's APIs the stand-in has.",
+)
 @log_option
-def sandbox_command(ports: sandbox.PortPlan, log_format: LogFormat) -> None:
+def sandbox_command(
+    ports: sandbox.PortPlan, dub_dialect: Literal["current", "2024"], log_format: LogFormat
+) -> None:
     """Run stand-ins of Voyado and Dub on loopback ports."""
     set_up(log_format)
-    _serve(lambda: sandbox.run_sandbox(ports, _announce))
+    _serve(lambda: sandbox.run_sandbox(ports, _announce, dub_dialect))
 
 
 @click.command("demo")

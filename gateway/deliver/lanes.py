@@ -48,7 +48,11 @@ class Lanes:
         self._batch_seconds = batch_seconds
         self._ready: dict[str, deque[Entry]] = {}
         self._chains: dict[str, deque[Entry]] = {}
-        self._timers: list[tuple[float, int, Entry]] = []
+        self._timers: list[tuple[float, int]] = []
+        self._timed: dict[int, tuple[float, Entry]] = {}
+        """By offset; a timer that it does not know is over."""
+        self._behind: dict[str, dict[int, Entry]] = {}
+        """What yielded, by key and offset."""
 
     def add(self, entry: Entry, now: float) -> None:
         """Take in a new entry; it waits for those before it with the same key."""
@@ -67,18 +71,42 @@ class Lanes:
         It keeps its place before others of its key, unless it `yields`: a sale that waits for its
         customer's lead must let that lead pass.
         """
-        if yields:
+        if yields and entry.item.key is not None:
             self._leave_chain(entry)
             entry.behind = True
-        heapq.heappush(self._timers, (at, entry.offset, entry))
+            self._behind.setdefault(entry.item.key, {})[entry.offset] = entry
+        self._timed[entry.offset] = (at, entry)
+        heapq.heappush(self._timers, (at, entry.offset))
+
+    def passed(self, entry: Entry, now: float) -> None:
+        """Let what yielded to others of the key go at once: one of them was taken."""
+        waiting = self._behind.get(entry.item.key or "", {})
+        for offset in sorted(waiting):
+            _, each = self._timed.pop(offset)
+            self._return(each, now)
 
     def remove(self, entry: Entry) -> None:
         """Let go of an entry that has its outcome, wherever it is; the next of its key is ready."""
         if entry.gone:
             return
         entry.gone = True
-        if not entry.behind:
+        self._timed.pop(entry.offset, None)
+        if entry.behind:
+            self._no_longer_behind(entry)
+        else:
             self._leave_chain(entry)
+
+    def _return(self, entry: Entry, now: float) -> None:
+        """Put what yielded to the end of its key's order."""
+        self._no_longer_behind(entry)
+        self.add(entry, now)
+
+    def _no_longer_behind(self, entry: Entry) -> None:
+        entry.behind = False
+        key = entry.item.key or ""
+        del self._behind[key][entry.offset]
+        if not self._behind[key]:
+            del self._behind[key]
 
     def _leave_chain(self, entry: Entry) -> None:
         key = entry.item.key
@@ -106,7 +134,7 @@ class Lanes:
 
     def seconds_until_due(self, now: float, limit_of: dict[str, int]) -> float | None:
         """Return how long until `take` may give something; None: not before more arrives."""
-        times = [self._timers[0][0]] if self._timers else []
+        times = [self._timers[0][0]] if self._next_timed() else []
         for kind, lane in self._ready.items():
             if self._due(lane, limit_of[kind], now):
                 return 0.0
@@ -116,18 +144,26 @@ class Lanes:
 
     def _wake(self, now: float) -> None:
         woken: list[Entry] = []
-        while self._timers and self._timers[0][0] <= now:
-            entry = heapq.heappop(self._timers)[2]
-            if entry.gone:
-                continue
+        while (entry := self._next_timed()) is not None and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)
+            del self._timed[entry.offset]
             if entry.behind:
-                entry.behind = False
-                self.add(entry, now)
-                continue
-            woken.append(entry)
+                self._return(entry, now)
+            else:
+                woken.append(entry)
         for entry in reversed(woken):
             entry.queued_at = -self._batch_seconds  # it has waited enough
             self._lane(entry).appendleft(entry)
+
+    def _next_timed(self) -> Entry | None:
+        """Return the entry of the first timer, dropping those that are over."""
+        while self._timers:
+            at, offset = self._timers[0]
+            timed = self._timed.get(offset)
+            if timed is not None and timed[0] == at:
+                return timed[1]
+            heapq.heappop(self._timers)
+        return None
 
     def _due(self, lane: deque[Entry], limit: int, now: float) -> bool:
         while lane and lane[0].gone:

@@ -63,9 +63,13 @@ def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: in
 
 def before_attempt(entry: Entry, settings: DestinationSettings, now_ms: int) -> Done | None:
     """Return the outcome of an entry that is not to be sent after all, else None."""
-    if entry.item.tried is Tried.IN_DOUBT and must_not_repeat(entry, settings):
+    if entry.item.tried is Tried.IN_DOUBT:
         detail = "the gateway stopped before the answer came"
-        return Done(Outcome.DEAD, Reason.UNKNOWN, detail)
+        if must_not_repeat(entry, settings):
+            return Done(Outcome.DEAD, Reason.UNKNOWN, detail)
+        if settings.on_unknown == "bury" and _past_repeating(entry, now_ms):
+            detail = "in doubt for longer than the destination can tell a repetition"
+            return Done(Outcome.DEAD, Reason.UNKNOWN, detail)
     if is_expired(entry, settings, now_ms):
         return expired(entry)
     most = settings.max_age_seconds or entry.item.max_age_seconds
@@ -77,6 +81,16 @@ def before_attempt(entry: Entry, settings: DestinationSettings, now_ms: int) -> 
 def must_not_repeat(entry: Entry, settings: DestinationSettings) -> bool:
     """Whether doubt ends the entry instead of another try (promise 2)."""
     return not entry.item.repeatable and settings.on_unknown == "bury"
+
+
+def _past_repeating(entry: Entry, now_ms: int) -> bool:
+    """Whether a request may lie too far back for the destination to know this one for its copy.
+
+    The first failure is no later than the first doubt; where none was seen, for a crash, no
+    request was made before the log took the event.
+    """
+    since_ms = entry.time_ms if entry.first_failed_ms is None else entry.first_failed_ms
+    return _passed(since_ms, entry.item.repeatable_seconds, now_ms)
 
 
 def is_expired(entry: Entry, settings: DestinationSettings, now_ms: int) -> bool:

@@ -385,8 +385,10 @@ class _Worker:
         with self._journal.hold():
             later = [each for _, each in postponed]
             await self._journal.write(entries.answer(name, now_ms, outcomes, later, exchange))
-            for entry, _ in settled:
+            for entry, outcome in settled:
                 self._lanes.remove(entry)
+                if outcome.outcome in _TAKEN:
+                    self._lanes.passed(entry, self._loop.time())
             self._close(outcomes)
             for entry, each in postponed:
                 self._postpone(entry, each)

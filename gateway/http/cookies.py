@@ -9,6 +9,7 @@ _NAMES = {
     "clickId": "gateway_click",
     "contactId": "gateway_contact",
 }
+_ATTRIBUTES = f"; Max-Age={LIFETIME_SECONDS}; Path=/; HttpOnly; Secure; SameSite=Lax"
 _FIELDS = {name: field for field, name in _NAMES.items()}
 _LIMITS = {"visitorId": 100, "clickId": 100, "contactId": 64}
 """In characters, as for the fields of the wire."""
@@ -31,7 +32,5 @@ def read_cookies(header: str | None) -> dict[str, str]:
 
 def set_cookie(field: str, value: str) -> str:
     """Return the Set-Cookie header that remembers an id."""
-    return (
-        f"{_NAMES[field]}={quote(value, safe='')}; Max-Age={LIFETIME_SECONDS}; Path=/;"
-        " HttpOnly; Secure; SameSite=Lax"
-    )
+    safe = value if value.isalnum() and value.isascii() else quote(value, safe="")
+    return f"{_NAMES[field]}={safe}{_ATTRIBUTES}"

@@ -46,7 +46,7 @@ def tried_after(tried: Tried, reason: Reason) -> Tried:
     return tried if reason in UNTOUCHED else Tried.FAILED
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Item:
     """An envelope made ready for one destination."""
 
@@ -58,6 +58,8 @@ class Item:
     """Whether the destination can tell a repetition, so that doubt may be met by sending again."""
     body: Any
     """What goes into the request, JSON-ready."""
+    repeatable_seconds: float | None = None
+    """For how long after a request the destination can tell its repetition; None: for good."""
     max_age_seconds: float | None = None
     """Skipped (`too_old`) when older, unless the destination's setting says otherwise."""
     tried: Tried = Tried.NEVER

@@ -216,7 +216,10 @@ class Sale(Person, total=False):
 
 @_strict
 class RecentView(TypedDict, total=False):
-    """A product event from before the contact was known."""
+    """A product event from before the contact was known.
+
+    What led to it is its own or unknown, never that of the request which brings it.
+    """
 
     id: Required[EventId]
     time: Required[Time]
@@ -224,6 +227,7 @@ class RecentView(TypedDict, total=False):
     category: Text500 | None
     url: Url | None
     referrer: Url | None
+    utm: Utm | None
 
 
 @_strict

@@ -305,7 +305,7 @@ def _views(customer: dict[str, Any], terms: Terms) -> Iterator[Ready]:
         corrected_ms = _corrected_ms(parse_microseconds(view["time"]), terms)
         if terms.now_ms - corrected_ms > terms.window_ms:
             continue
-        product = {**carried, "url": None, "referrer": None, **view, "type": "product"}
+        product = {**carried, **_NO_ORIGIN, **view, "type": "product"}
         derived = Derived("recent", customer["id"])
         key = keys.recent_key(terms.site, view["id"])
         yield Ready(view["id"], key, corrected_ms, product, derived)
@@ -313,6 +313,8 @@ def _views(customer: dict[str, Any], terms: Terms) -> Iterator[Ready]:
 
 _validated = EVENT.validator.validate_python  # without the adapter's own layer
 _CARRIED = ("visitorId", "sessionId", "contactId", "eclub", "customerId", "language")
+_NO_ORIGIN: dict[str, None] = {"url": None, "referrer": None, "utm": None}
+"""Where the request's page came from led to none of the earlier views."""
 _TOO_LARGE = Refusal(
     Rejection.TOO_LARGE, None, "An event may have 64 KiB as compact JSON; send less in it."
 )

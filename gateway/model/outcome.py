@@ -28,6 +28,7 @@ class Reason(StrEnum):
     NO_LANGUAGE = "no_language"
     NO_CONSENT = "no_consent"
     NO_CUSTOMER = "no_customer"
+    NO_CLICK = "no_click"
     NOTHING_TO_SEND = "nothing_to_send"
     AMOUNT_ZERO = "amount_zero"
     TOO_OLD = "too_old"

@@ -5,6 +5,7 @@ PostHog's list (browser.md 2); `mref`, `mail_ref`: the mail reference of a direc
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 PARAMETERS = frozenset(
@@ -38,6 +39,7 @@ _SUSPECT = re.compile(r"[?&#](?:[^=&?#]*%|(?:" + "|".join(sorted(PARAMETERS)) + 
 """What most addresses, in lower case, hold none of: such a parameter, or a name in disguise."""
 
 
+@lru_cache(maxsize=1024)  # a shop's pages are few: what visitors look at comes again and again
 def clean(address: str) -> str:
     """Return the address without those parameters; what else it holds stays byte for byte.
 

@@ -1,4 +1,4 @@
-"""A strict stand-in of Dub's conversion tracking, today's dialect (dub.md, sections 1b, 1d and 2).
+"""A strict stand-in of Dub's conversion tracking, in both dialects (dub.md, sections 1 and 2).
 
 The order of the checks is the real one: key, rate limit, JSON, fields, business rules. An error
 says ``code``, ``message`` and ``doc_url``. Beside the API it has a short-link server,
@@ -17,8 +17,10 @@ from pydantic.alias_generators import to_camel
 from yarl import URL
 
 from gateway.sandbox.control import Control, Refused, own_body, own_json, problems
-from gateway.sandbox.dub_models import CustomerChange, Lead, Sale, first_issue
+from gateway.sandbox.dub_2024 import Customer2024, Lead2024, Sale2024, Service2024
+from gateway.sandbox.dub_models import CustomerChange, Lead, NewCustomer, Sale, first_issue
 from gateway.sandbox.dub_workspace import Customer, Declined, DubSandbox, Workspace
+from gateway.sandbox.faults import HALF_DONE
 from gateway.sandbox.record import RateLimit
 
 # Stricter than known: no greatest body is documented; this is what the real one's host allows.
@@ -99,12 +101,10 @@ def create_dub(settings: DubSandbox, static_folder: Path) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[control.middleware])
     app[DUB] = workspace
     app[DUB_RATE] = RateLimit(settings.requests_per_minute, _MINUTE_MS, settings.now_ms)
-    service = _Service(settings, workspace, app[DUB_RATE])
-    app.router.add_post("/track/lead", service.behind_the_key(service.lead))
-    app.router.add_post("/track/sale", service.behind_the_key(service.sale))
-    app.router.add_get("/customers", service.behind_the_key(service.customers))
-    app.router.add_get("/customers/{id}", service.behind_the_key(service.customer))
-    app.router.add_patch("/customers/{id}", service.behind_the_key(service.change))
+    gate = _Gate(settings, app[DUB_RATE])
+    routes = _routes_of_2024 if settings.dialect == "2024" else _routes
+    for method, path, handler in routes(settings, workspace):
+        app.router.add_route(method, path, gate.behind_the_key(handler))
     short_links = _ShortLinks(settings, workspace)
     app.router.add_get("/go/{key}", short_links.follow, allow_head=False)
     app.router.add_post("/_sandbox/clicks", short_links.add_click)
@@ -128,11 +128,48 @@ Body = TypeVar("Body", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class _Service:
-    def __init__(self, settings: DubSandbox, workspace: Workspace, rate: RateLimit) -> None:
+Routes = list[tuple[str, str, Handler]]
+
+
+def _routes(_settings: DubSandbox, workspace: Workspace) -> Routes:
+    service = _Service(workspace)
+    return [
+        ("POST", "/track/lead", service.lead),
+        ("POST", "/track/sale", service.sale),
+        ("GET", "/customers", service.customers),
+        ("POST", "/customers", service.add),
+        ("GET", "/customers/{id}", service.customer),
+        ("PATCH", "/customers/{id}", service.change),
+        ("DELETE", "/customers/{id}", service.delete),
+    ]
+
+
+def _routes_of_2024(settings: DubSandbox, workspace: Workspace) -> Routes:
+    service = Service2024(settings, workspace)
+
+    async def lead(request: web.Request) -> web.Response:
+        fails = request.get(HALF_DONE, False)
+        return web.json_response(service.lead(await _read(request, Lead2024), fails=fails))
+
+    async def sale(request: web.Request) -> web.Response:
+        return web.json_response(service.sale(await _read(request, Sale2024)))
+
+    async def customer(request: web.Request) -> web.Response:
+        return web.json_response(service.customer(await _read(request, Customer2024)))
+
+    return [
+        ("POST", "/track/lead", lead),
+        ("POST", "/track/sale", sale),
+        ("POST", "/track/customer", customer),
+    ]
+
+
+class _Gate:
+    """Key and rate limit, before all else."""
+
+    def __init__(self, settings: DubSandbox, rate: RateLimit) -> None:
         self._key = settings.api_key
         self._now_ms = settings.now_ms
-        self._workspace = workspace
         self._rate = rate
 
     def behind_the_key(self, handler: Handler) -> Handler:
@@ -154,34 +191,6 @@ class _Service:
             return refusal
 
         return answer
-
-    async def lead(self, request: web.Request) -> web.Response:
-        body = await _read(request, Lead)
-        _require_customer(body)
-        return web.json_response(self._workspace.track_lead(body))
-
-    async def sale(self, request: web.Request) -> web.Response:
-        body = await _read(request, Sale)
-        _require_customer(body)
-        return web.json_response(await self._workspace.track_sale(body))
-
-    async def customers(self, request: web.Request) -> web.Response:
-        query = _ListQuery.model_validate(dict(request.query))
-        newest_first = list(reversed(self._workspace.customers.values()))
-        found = [customer for customer in newest_first if query.takes(customer)]
-        start = (query.page - 1) * query.page_size
-        shown = found[start : start + query.page_size]
-        return web.json_response([self._workspace.customer_json(customer) for customer in shown])
-
-    async def customer(self, request: web.Request) -> web.Response:
-        customer = self._workspace.find_customer(request.match_info["id"])
-        return web.json_response(self._workspace.customer_json(customer))
-
-    async def change(self, request: web.Request) -> web.Response:
-        change = await _read(request, CustomerChange)
-        customer = self._workspace.find_customer(request.match_info["id"])
-        changed = self._workspace.change_customer(customer, change)
-        return web.json_response(self._workspace.customer_json(changed))
 
     def _check_key(self, request: web.Request) -> None:
         header = request.headers.get("Authorization", "")
@@ -213,6 +222,51 @@ class _Service:
             "X-RateLimit-Remaining": str(self._rate.remaining),
             "X-RateLimit-Reset": reset_ms,
         }
+
+
+class _Service:
+    """Today's operations."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    async def lead(self, request: web.Request) -> web.Response:
+        body = await _read(request, Lead)
+        fails = request.get(HALF_DONE, False)
+        _require_customer(body)
+        return web.json_response(self._workspace.track_lead(body, fails=fails))
+
+    async def sale(self, request: web.Request) -> web.Response:
+        body = await _read(request, Sale)
+        _require_customer(body)
+        return web.json_response(await self._workspace.track_sale(body))
+
+    async def customers(self, request: web.Request) -> web.Response:
+        query = _ListQuery.model_validate(dict(request.query))
+        newest_first = list(reversed(self._workspace.customers.values()))
+        found = [customer for customer in newest_first if query.takes(customer)]
+        start = (query.page - 1) * query.page_size
+        shown = found[start : start + query.page_size]
+        return web.json_response([self._workspace.customer_json(customer) for customer in shown])
+
+    async def customer(self, request: web.Request) -> web.Response:
+        customer = self._workspace.find_customer(request.match_info["id"])
+        return web.json_response(self._workspace.customer_json(customer))
+
+    async def change(self, request: web.Request) -> web.Response:
+        change = await _read(request, CustomerChange)
+        customer = self._workspace.find_customer(request.match_info["id"])
+        changed = self._workspace.change_customer(customer, change)
+        return web.json_response(self._workspace.customer_json(changed))
+
+    async def add(self, request: web.Request) -> web.Response:
+        made = self._workspace.create_customer(await _read(request, NewCustomer))
+        return web.json_response(self._workspace.customer_json(made), status=201)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        customer = self._workspace.find_customer(request.match_info["id"])
+        del self._workspace.customers[customer.external_id]
+        return web.json_response({"id": customer.id})
 
 
 class _ShortLinks:

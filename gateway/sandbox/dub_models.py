@@ -27,7 +27,10 @@ METADATA_CHARACTERS = 10_000
 """Of metadata as compact JSON."""
 
 _GREATEST_INTEGER = 2**53 - 1
-_LOCAL_PART = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_'+-.")
+_EMAIL = re.compile(
+    r"(?!\.)(?!.*\.\.)[A-Z0-9_'+\-.]*[A-Z0-9_+-]@([A-Z0-9][A-Z0-9-]*\.)+[A-Z]{2,}", re.IGNORECASE
+)
+"""What zod takes for an address."""
 
 
 def _utf16_length(text: str) -> int:
@@ -35,7 +38,9 @@ def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le")) // 2
 
 
-def _at_most(characters: int) -> AfterValidator:
+def at_most(characters: int) -> AfterValidator:
+    """Limit a text's length."""
+
     def check(text: str) -> str:
         if _utf16_length(text) > characters:
             message = "Too big: expected string to have <={limit} characters"
@@ -46,23 +51,9 @@ def _at_most(characters: int) -> AfterValidator:
 
 
 def _email(text: str) -> str:
-    local, _, domain = text.rpartition("@")
-    labels = domain.split(".")
-    good = (
-        set(local) <= _LOCAL_PART
-        and local.strip(".") == local != ""
-        and ".." not in local
-        and len(labels) > 1
-        and all(_is_label(label) for label in labels)
-        and labels[-1].isalpha()
-    )
-    if not good:
+    if not text.isascii() or _EMAIL.fullmatch(text) is None:
         raise PydanticCustomError("invalid_format", "Invalid email address")
     return text
-
-
-def _is_label(label: str) -> bool:
-    return label.isascii() and label.replace("-", "").isalnum() and not label.startswith("-")
 
 
 def _metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -78,12 +69,14 @@ def _metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Trimmed = Annotated[str, StringConstraints(strip_whitespace=True)]
-Name = Annotated[str, _at_most(100)]
-Email = Annotated[str, _at_most(100), AfterValidator(_email)]
+Name = Annotated[str, at_most(100)]
+Email = Annotated[str, at_most(100), AfterValidator(_email)]
 Metadata = Annotated[dict[str, Any], AfterValidator(_metadata)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """Unknown keys are dropped; nothing is coerced."""
+
     model_config = ConfigDict(
         extra="ignore", strict=True, frozen=True, alias_generator=to_camel, validate_by_name=False
     )
@@ -94,13 +87,11 @@ def _first(*names: str | None) -> str:
     return next((name for name in names if name), "")
 
 
-class Lead(_Body):
+class Lead(Body):
     """Body of ``POST /track/lead``."""
 
     click_id: Trimmed | None = None
-    event_name: Annotated[
-        str, StringConstraints(strip_whitespace=True, min_length=1), _at_most(255)
-    ]
+    event_name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), at_most(255)]
     customer_external_id: Trimmed | None = None
     customer_name: Name | None = None
     customer_email: Email | None = None
@@ -117,13 +108,13 @@ class Lead(_Body):
         return _first(self.customer_external_id, self.external_id, self.customer_id)
 
 
-class Sale(_Body):
+class Sale(Body):
     """Body of ``POST /track/sale``."""
 
     customer_external_id: Trimmed | None = None
     amount: int = Field(ge=0, le=_GREATEST_INTEGER)
     currency: Annotated[str, AfterValidator(str.lower)] = "usd"
-    event_name: Annotated[str, _at_most(255)] = "Purchase"
+    event_name: Annotated[str, at_most(255)] = "Purchase"
     # Stricter than known: "lemonsqueezy" is in the SDKs, not in every server that was read.
     payment_processor: Literal[
         "stripe", "shopify", "polar", "paddle", "apple", "revenuecat", "lemonsqueezy", "dub",
@@ -151,7 +142,7 @@ def _address(text: str) -> str:
     return text
 
 
-class CustomerChange(_Body):
+class CustomerChange(Body):
     """Body of ``PATCH /customers/{id}``: only what is sent is changed."""
 
     email: Annotated[str, AfterValidator(_email)] | None = None
@@ -160,6 +151,17 @@ class CustomerChange(_Body):
     external_id: str = ""
     stripe_customer_id: str | None = None
     country: str | None = None
+
+
+class NewCustomer(Body):
+    """Body of ``POST /customers``, which is in the source but not in the documentation."""
+
+    external_id: Annotated[str, StringConstraints(min_length=1)]
+    country: str
+    email: Annotated[str, AfterValidator(_email)] | None = None
+    name: str | None = None
+    avatar: Annotated[str, AfterValidator(_address)] | None = None
+    stripe_customer_id: str | None = None
 
 
 _ISSUES: dict[str, tuple[str, str]] = {
@@ -171,6 +173,7 @@ _ISSUES: dict[str, tuple[str, str]] = {
     "literal_error": ("invalid_value", "Invalid option"),
     "string_too_short": ("too_small", "{where} is required"),
     "greater_than_equal": ("too_small", "{where} is too small"),
+    "greater_than": ("too_small", "{where} is too small"),
     "less_than_equal": ("too_big", "{where} is too big"),
 }
 

@@ -12,16 +12,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, Literal
 
 from pydantic.alias_generators import to_camel
 
-from gateway.sandbox.dub_models import CustomerChange, Lead, Sale
+from gateway.sandbox.dub_models import CustomerChange, Lead, NewCustomer, Sale
 from gateway.sandbox.record import Expiring, Received, forget_oldest, wall_clock_ms
 
 WEEK_MS = 7 * 24 * 3_600 * 1_000
 LEAD_CACHE_MS = 5 * 60 * 1_000
 DIRECT_SALE_LEAD = "Direct sale tracking lead event"
+
+DubDialect = Literal["current", "2024"]
 
 _ID_CHARACTERS = string.digits + string.ascii_letters
 _CLICK_CHARACTERS = 16
@@ -40,6 +42,7 @@ class DubSandbox:
     """
 
     api_key: str = "dub_sandbox"
+    dialect: DubDialect = "current"
     requests_per_minute: int | None = 1_200
     lead_visible_after_seconds: float = 0
     sale_takes_seconds: float = 0
@@ -147,8 +150,13 @@ class Workspace:
         self.lead_visible_after_seconds = settings.lead_visible_after_seconds
         self.sale_takes_seconds = settings.sale_takes_seconds
         self._settings = settings
-        self._now_ms = settings.now_ms
+        self.now_ms = settings.now_ms
+        self._resets: list[Callable[[], None]] = [self.claims.clear, self.answers.clear]
         self._set_links()
+
+    def on_reset(self, forget: Callable[[], None]) -> None:
+        """Have something else forgotten too when all is."""
+        self._resets.append(forget)
 
     def _set_links(self) -> None:
         self.links.clear()
@@ -166,13 +174,16 @@ class Workspace:
     def click(self, key: str, click_id: str | None = None) -> Click:
         """Register a click on a link, as if someone had followed it; raises ``KeyError``."""
         link = self.links[key]
-        click = Click(id=click_id or _random_id(), key=link.key, clicked_ms=self._now_ms())
+        click = Click(id=click_id or _random_id(), key=link.key, clicked_ms=self.now_ms())
         self.clicks[click.id] = click
         forget_oldest(self.clicks)
         return click
 
-    def track_lead(self, lead: Lead) -> dict[str, Any]:
-        """Carry out ``/track/lead`` and return the answer; raises ``Declined``."""
+    def track_lead(self, lead: Lead, *, fails: bool = False) -> dict[str, Any]:
+        """Carry out ``/track/lead`` and return the answer; raises ``Declined``.
+
+        ``fails``: what is noted first is noted, and then it goes wrong.
+        """
         customer = self.customers.get(lead.customer)
         click_id = lead.click_id or (customer.click_id if customer is not None else "")
         if not click_id:
@@ -184,8 +195,11 @@ class Workspace:
         # The claim comes before the look-up of the click and survives its failure.
         claim = f"{lead.customer}:{lead.event_name.lower().replace(' ', '-')}"
         link = None
-        if lead.mode == "deferred" or self.claims.put_if_absent(claim, click_id):
-            click = self._click(click_id)
+        new = lead.mode == "deferred" or self.claims.put_if_absent(claim, click_id)
+        if fails:
+            raise Declined("internal_server_error", "Something went wrong.")
+        if new:
+            click = self.find_click(click_id)
             link = self._link_of(click)
             customer = customer or self._create_customer(lead, click)
             self._record_lead(lead, customer, click)
@@ -228,6 +242,43 @@ class Workspace:
             del self.customers[customer.external_id]
         self.customers[changed.external_id] = changed
         return changed
+
+    def create_customer(self, new: NewCustomer) -> Customer:
+        """Carry out ``POST /customers``; raises ``Declined`` if the external id is taken.
+
+        Such a customer has neither click nor link, so no sale can be attributed to it.
+        """
+        if new.external_id in self.customers:
+            raise Declined("conflict", "A customer with this external ID already exists.")
+        made = self.upsert(
+            new.external_id,
+            "",
+            name=new.name or new.email or "Nameless Newt",
+            email=new.email,
+            avatar=_hosted_avatar(new.external_id) if new.avatar else None,
+        )
+        changed = replace(made, stripe_customer_id=new.stripe_customer_id, country=new.country)
+        self.customers[made.external_id] = changed
+        return changed
+
+    def upsert(
+        self, external_id: str, click_id: str, *, name: str, email: str | None, avatar: str | None
+    ) -> Customer:
+        """Make a customer, or change it."""
+        before = self.customers.get(external_id)
+        if before is None:
+            before = Customer(
+                id=f"cus_{_random_id()}",
+                external_id=external_id,
+                name=name,
+                email=email,
+                avatar=avatar,
+                click_id=click_id,
+                created_ms=self.now_ms(),
+            )
+        self.customers[external_id] = replace(before, name=name, email=email, avatar=avatar)
+        forget_oldest(self.customers)
+        return self.customers[external_id]
 
     def find_customer(self, name: str) -> Customer:
         """Find a customer by ``ext_…`` or ``cus_…``; raises ``Declined``."""
@@ -277,11 +328,12 @@ class Workspace:
         self.customers.clear()
         self.leads.reset()
         self.sales.reset()
-        self.claims.clear()
-        self.answers.clear()
+        for forget in self._resets:
+            forget()
         self._set_links()
 
-    def _click(self, click_id: str) -> Click:
+    def find_click(self, click_id: str) -> Click:
+        """Find a click; raises ``Declined``."""
         click = self.clicks.get(click_id)
         if click is None:
             raise Declined("not_found", f"Click event not found for clickId: {click_id}")
@@ -304,7 +356,7 @@ class Workspace:
             email=body.customer_email,
             avatar=_hosted_avatar(customer_id) if body.customer_avatar else None,
             click_id=click.id,
-            created_ms=self._now_ms(),
+            created_ms=self.now_ms(),
         )
         self.customers[customer.external_id] = customer
         forget_oldest(self.customers)
@@ -314,9 +366,9 @@ class Workspace:
         if lead.mode == "deferred":
             return
         for _ in range(lead.event_quantity or 1):
-            self._add_lead(customer, click, lead.event_name, mode=lead.mode, metadata=lead.metadata)
+            self.add_lead(customer, click, lead.event_name, mode=lead.mode, metadata=lead.metadata)
 
-    def _add_lead(
+    def add_lead(
         self,
         customer: Customer,
         click: Click,
@@ -325,7 +377,8 @@ class Workspace:
         mode: str,
         metadata: dict[str, Any] | None,
     ) -> LeadRecorded:
-        now_ms = self._now_ms()
+        """Record a lead event."""
+        now_ms = self.now_ms()
         lead = LeadRecorded(
             number=self.leads.total + 1,
             recorded_ms=now_ms,
@@ -344,43 +397,52 @@ class Workspace:
     def _sale(self, sale: Sale) -> dict[str, Any]:
         customer = self.customers.get(sale.customer)
         if customer is not None:
-            lead = self._find_lead(customer, sale.lead_event_name)
+            lead = self._lead_of(customer, sale.lead_event_name)
         elif sale.click_id:
-            click = self._click(sale.click_id)
+            click = self.find_click(sale.click_id)
             self._link_of(click)
             customer = self._create_customer(sale, click)
             name = sale.lead_event_name or DIRECT_SALE_LEAD
-            lead = self._add_lead(customer, click, name, mode="async", metadata=sale.metadata)
+            lead = self.add_lead(customer, click, name, mode="async", metadata=sale.metadata)
         else:
             return _unattributed(sale)
         if sale.amount == 0:
             return _unattributed(sale)
         return _sale_json(customer, self._record_sale(sale, customer, lead))
 
-    def _find_lead(self, customer: Customer, event_name: str | None) -> LeadRecorded:
-        """Find the customer's latest lead that a sale can see.
-
-        Stricter than known: names are compared by case, as documented; the real service's cache
-        of ``wait`` leads, which holds for five minutes, does not tell the cases apart.
-        """
-        now_ms = self._now_ms()
-        for lead in reversed(self.leads):
-            if lead.customer_id != customer.id or event_name not in {None, "", lead.event_name}:
-                continue
-            cached = lead.cached and now_ms < lead.recorded_ms + LEAD_CACHE_MS
-            if cached or lead.visible_ms <= now_ms:
-                return lead
+    def _lead_of(self, customer: Customer, event_name: str | None) -> LeadRecorded:
+        lead = self.latest_lead(customer, event_name)
+        if lead is not None:
+            return lead
+        if not customer.click_id:
+            message = f"Link not found for customer {customer.external_id}"
+            raise Declined("not_found", message)
         message = (
             f"Lead event not found for externalId: {customer.external_id} "
             f"and leadEventName: {event_name}"
         )
         raise Declined("not_found", message)
 
+    def latest_lead(self, customer: Customer, event_name: str | None = None) -> LeadRecorded | None:
+        """Find the customer's latest lead that a sale can see.
+
+        Stricter than known: names are compared by case, as documented; the real service's cache
+        of ``wait`` leads, which holds for five minutes, does not tell the cases apart.
+        """
+        now_ms = self.now_ms()
+        for lead in reversed(self.leads):
+            if lead.customer_id != customer.id or event_name not in {None, "", lead.event_name}:
+                continue
+            cached = lead.cached and now_ms < lead.recorded_ms + LEAD_CACHE_MS
+            if cached or lead.visible_ms <= now_ms:
+                return lead
+        return None
+
     def _record_sale(self, sale: Sale, customer: Customer, lead: LeadRecorded) -> SaleRecorded:
         amount, currency = self._in_usd(sale.amount, sale.currency)
         recorded = SaleRecorded(
             number=self.sales.total + 1,
-            recorded_ms=self._now_ms(),
+            recorded_ms=self.now_ms(),
             event_name=sale.event_name,
             customer_id=customer.id,
             external_id=customer.external_id,

@@ -21,6 +21,9 @@ from pydantic.alias_generators import to_camel
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+HALF_DONE = web.RequestKey("half_done", bool)
+"""Set on a request that is to fail after what its handler notes first, if it notes anything."""
+
 NO_ANSWER = web.RequestKey("no_answer", bool)
 """Set on a request whose connection was broken before any answer."""
 
@@ -83,6 +86,15 @@ class Delay(_Fault):
     seconds: float = Field(default=5, ge=0, le=3_600)
 
 
+class HalfDone(_Fault):
+    """Fail with 500 after what the service notes first; only Dub's leads have such a half.
+
+    Dub never takes back its note that it knows the lead, though nothing is recorded (dub.md 2).
+    """
+
+    kind: Literal["half_done"] = "half_done"
+
+
 class Reset(_Fault):
     """Reset the connection instead of answering, before the request is carried out or after."""
 
@@ -119,7 +131,7 @@ class InvalidJson(_Fault):
 
 
 Fault = Annotated[
-    AnswerStatus | Delay | Reset | CloseMidAnswer | SlowDrip | HugeAnswer | InvalidJson,
+    AnswerStatus | Delay | HalfDone | Reset | CloseMidAnswer | SlowDrip | HugeAnswer | InvalidJson,
     Field(discriminator="kind"),
 ]
 FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
@@ -211,6 +223,9 @@ class FaultyService:
         match fault:
             case AnswerStatus():
                 return await self._status(fault, request, handler)
+            case HalfDone():
+                request[HALF_DONE] = True
+                return await handler(request)
             case Delay():
                 return await self._late(fault, request, handler)
             case Reset():

@@ -33,10 +33,15 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:\d\d)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoyadoSandbox:
-    """How the stand-in is set up; ``requests_per_second=None`` switches the limit off."""
+    """How the stand-in is set up; ``requests_per_second=None`` switches the limit off.
+
+    ``feeds`` are the languages that a product feed is configured for. Stricter than known: they are
+    compared as they are written.
+    """
 
     api_key: str = "sandbox-voyado-key"
     requests_per_second: int | None = 200
+    feeds: tuple[str, ...] = ("sv-SE", "en-GB")
     now_ms: Callable[[], int] = wall_clock_ms
 
 
@@ -114,6 +119,7 @@ class CartUpdate:
     cart: Cart
     went_back: bool
     took_effect: bool
+    filtered_out: str | None
 
     def as_json(self) -> dict[str, Any]:
         """Show it flat, the cart as it was sent."""
@@ -122,6 +128,7 @@ class CartUpdate:
             "receivedMs": self.received_ms,
             "tookEffect": self.took_effect,
             "wentBack": self.went_back,
+            "filteredOut": self.filtered_out,
             **_as_sent(self.cart),
         }
 
@@ -133,10 +140,16 @@ class ViewReceived:
     number: int
     received_ms: int
     view: ProductView
+    filtered_out: str | None
 
     def as_json(self) -> dict[str, Any]:
         """Show it flat, the view as it was sent."""
-        return {"number": self.number, "receivedMs": self.received_ms, **_as_sent(self.view)}
+        return {
+            "number": self.number,
+            "receivedMs": self.received_ms,
+            "filteredOut": self.filtered_out,
+            **_as_sent(self.view),
+        }
 
 
 class VoyadoState:
@@ -150,6 +163,13 @@ class VoyadoState:
         self.views: Received[ViewReceived] = Received()
         self.rate = RateLimit(settings.requests_per_second, _SECOND_MS, settings.now_ms)
         self._now_ms = settings.now_ms
+        self._feeds = settings.feeds
+
+    def _filtered_out(self, contact_id: str, language: str) -> str | None:
+        """Say why no reminder would ever come of it, though it was taken (voyado.md 5)."""
+        if not contact_id:
+            return "no contact"
+        return None if language in self._feeds else "no product feed in its language"
 
     def register_carts(self, carts: Sequence[Cart]) -> None:
         """Take one request's carts.
@@ -168,6 +188,9 @@ class VoyadoState:
                 cart=cart,
                 went_back=went_back,
                 took_effect=not went_back and newest[cart.cart_reference] is cart,
+                filtered_out=(
+                    self._filtered_out(cart.contact_id, cart.language) if cart.items else None
+                ),
             )
             self.updates.add(update)
             if update.took_effect:
@@ -178,7 +201,10 @@ class VoyadoState:
         """Append views, twins and all."""
         for view in views:
             received = ViewReceived(
-                number=self.views.total + 1, received_ms=self._now_ms(), view=view
+                number=self.views.total + 1,
+                received_ms=self._now_ms(),
+                view=view,
+                filtered_out=self._filtered_out(view.contact_id, view.language),
             )
             self.views.add(received)
 

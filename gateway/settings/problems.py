@@ -1,7 +1,7 @@
 """What is wrong with a configuration, said so that the reader can mend it at once."""
 
 import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,11 +36,6 @@ class ConfigurationError(Exception):
         self.problems = tuple(problems)
 
 
-_LATER: dict[tuple[str, object], str] = {
-    ("destinations", "webhook"): 'use kind = "file", or leave the destination out',
-}
-"""Kinds that are planned: their remedy is not "did you mean"."""
-
 _FORMS = {
     "origins": "write it as browsers send it: https://shop.example, lower case, no path or slash",
     "currency": "write three letters, for example sek",
@@ -72,7 +67,7 @@ _SHOWN_CHARACTERS = 60
 def problem_of(error: ErrorDetails, place: Place, source: str, known: Collection[str]) -> Problem:
     """Put a validation error into words. `known` are the names that its table may hold."""
     name = ".".join(place)
-    if later := _comes_later(error, place):
+    if later := _comes_later(place):
         return Problem(name, *later, source)
     if error["type"] == "missing":
         return Problem(name, "is missing", _add(place), source)
@@ -98,15 +93,10 @@ def _nearest(place: Place, known: Collection[str]) -> str:
     return f"known here: {', '.join(names)}" if names else "remove it"
 
 
-def _comes_later(error: ErrorDetails, place: Place) -> tuple[str, str] | None:
+def _comes_later(place: Place) -> tuple[str, str] | None:
     if place == ("sources",):
         return "come in a later version", "leave [sources] out"
-    if error["type"] not in {"literal_error", "union_tag_invalid"}:
-        return None
-    found = error.get("input")
-    kind = found.get("kind") if isinstance(found, Mapping) else found
-    remedy = _LATER.get((place[0], kind)) if isinstance(kind, str) else None
-    return (f'kind "{kind}" comes in a later version', remedy) if remedy else None
+    return None
 
 
 def _found(error: ErrorDetails) -> str:
@@ -124,7 +114,7 @@ def _found(error: ErrorDetails) -> str:
 
 def _right(error: ErrorDetails, place: Place) -> str:
     if error["type"].startswith("union_tag"):
-        expected = error.get("ctx", {}).get("expected_tags", "'voyado', 'dub' or 'file'")
+        expected = error.get("ctx", {}).get("expected_tags", "'voyado', 'dub', 'webhook' or 'file'")
         return f"kind should be one of {expected}"
     if error["type"] == "string_pattern_mismatch":
         names = ("[key]",) if error["loc"][-1] == "[key]" else reversed(place)

@@ -6,9 +6,10 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from gateway.adapters.destinations.dub import DubSettings
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.destinations.voyado import VoyadoSettings
+from gateway.adapters.destinations.webhook import WebhookSettings
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.admin import AdminSettings
@@ -20,7 +21,7 @@ from gateway.model.window import DedupSettings
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """Of a site or a destination: a metric's label, part of records and of variables' names."""
 
-AnyDestination = VoyadoSettings | DubSettings | FileSettings
+AnyDestination = VoyadoSettings | DubSettings | WebhookSettings | FileSettings
 """Every kind there is. Wiring matches over it: a kind without its destination is a type error."""
 
 AnyBuffer = SqliteSettings | KafkaSettings

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from gateway import __version__, metrics
 from gateway.adapters.clock import SystemClock
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileDestination, FileSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
-from gateway.adapters.http_client import AiohttpClient
+from gateway.adapters.destinations.webhook import WebhookDestination, WebhookSettings
+from gateway.adapters.http_client import HttpClients
 from gateway.adapters.index import SqliteIndex
 from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
@@ -26,7 +28,7 @@ from gateway.http.public import create_public
 from gateway.ingest import Ingest
 from gateway.ledger import Ledger
 from gateway.model.facts import RECENT
-from gateway.ports import Buffer, Clock, Destination, HttpClient
+from gateway.ports import Buffer, Clock, Destination
 from gateway.settings.checks import hand_over_seconds, needed_seconds
 from gateway.settings.sections import AnyDestination, Settings
 
@@ -38,7 +40,7 @@ class Parts:
     settings: Settings
     clock: Clock
     buffer: Buffer
-    client: AiohttpClient
+    client: HttpClients
     """Shared by the destinations."""
     ingest: Ingest
     ledger: Ledger
@@ -57,7 +59,7 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
     clock = SystemClock()
     buffer = build_buffer(settings, clock)
     # One short of a connection, a request would wait and then seem to be unreachable.
-    client = AiohttpClient(sum(each.concurrency for each in settings.destinations.values()) or 1)
+    client = HttpClients(sum(each.concurrency for each in settings.destinations.values()) or 1)
     destinations = {
         name: build_destination(each, client, clock) for name, each in settings.destinations.items()
     }
@@ -111,13 +113,17 @@ def index_path(settings: Settings) -> Path:
             assert_never(settings.buffer)
 
 
-def build_destination(settings: AnyDestination, http: HttpClient, clock: Clock) -> Destination:
+def build_destination(settings: AnyDestination, http: HttpClients, clock: Clock) -> Destination:
     """Build a destination by its kind."""
     match settings:
         case VoyadoSettings():
-            return VoyadoDestination(settings, http, clock)
+            return VoyadoDestination(settings, http.any_address, clock)
         case DubSettings():
-            return DubDestination(settings, http, clock)
+            return DubDestination(settings, http.any_address, clock)
+        case WebhookSettings():
+            allowed = settings.allow_private_addresses
+            client = http.any_address if allowed else http.public_only
+            return WebhookDestination(settings, client, clock)
         case FileSettings():
             return FileDestination(settings, clock)
         case _:

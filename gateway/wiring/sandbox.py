@@ -15,7 +15,7 @@ from gateway.http.assets import data_folder
 from gateway.http.collector import read_collector
 from gateway.http.snippet import snippet
 from gateway.sandbox.dub import create_dub
-from gateway.sandbox.dub_workspace import DubSandbox
+from gateway.sandbox.dub_workspace import DubDialect, DubSandbox
 from gateway.sandbox.storefront import StorefrontSandbox, create_storefront
 from gateway.sandbox.voyado import VoyadoSandbox, create_voyado
 from gateway.settings.sections import Settings
@@ -67,10 +67,10 @@ class PortPlan:
         return taken
 
 
-def run_sandbox(ports: PortPlan, announce: Announce) -> int:
+def run_sandbox(ports: PortPlan, announce: Announce, dialect: DubDialect = "current") -> int:
     """Run the stand-ins of Voyado and Dub until a signal. Raises CannotListenError."""
     taken = ports.take("voyado", "dub")
-    servers = _stand_ins(taken, "http://127.0.0.1:8081")
+    servers = _stand_ins(taken, "http://127.0.0.1:8081", dialect)
 
     async def serve(stop: Stop) -> int:
         for server in servers:
@@ -143,12 +143,14 @@ def demo_settings(addresses: Mapping[PortName, str], folder: Path) -> Settings:
     )
 
 
-def _stand_ins(taken: Mapping[PortName, socket.socket], storefront: str) -> list[Server]:
+def _stand_ins(
+    taken: Mapping[PortName, socket.socket], storefront: str, dialect: DubDialect = "current"
+) -> list[Server]:
     static = data_folder("static")
     links = {"summer": f"{storefront}/?utm_source=summer"}
     apps: dict[PortName, web.Application] = {
         "voyado": create_voyado(VoyadoSandbox(), static),
-        "dub": create_dub(DubSandbox(links=links), static),
+        "dub": create_dub(DubSandbox(dialect=dialect, links=links), static),
     }
     return [
         side_server(f"sandbox {name}", app, "--port-base", taken[name])

@@ -83,6 +83,30 @@ async def no_http(request: web.Request) -> web.StreamResponse:
     return await silence(request)
 
 
+async def slow_head(request: web.Request) -> web.StreamResponse:
+    """Send a byte of the first line every now and then, which never ends."""
+    await _head(request, b"H", 0.01)
+    return web.Response()
+
+
+async def endless_head(request: web.Request) -> web.StreamResponse:
+    """Send a header that never ends, as fast as it is taken."""
+    await _head(request, b"HTTP/1.1 200 OK\r\nX-A: ", 0.0)
+    await _head(request, b"a" * 65_536, 0.001)
+    return web.Response()
+
+
+async def _head(request: web.Request, part: bytes, pause_seconds: float) -> None:
+    """Write parts of an answer's head: over and over, or without a pause once."""
+    transport = request.transport
+    while transport is not None and not transport.is_closing():
+        if transport.get_write_buffer_size() < 1 << 20:
+            transport.write(part)
+        if not pause_seconds:
+            return
+        await asyncio.sleep(pause_seconds)
+
+
 def unfinished(code: int, start: bytes, *, then: Answer) -> Answer:
     """Send the status and the start of a longer body, and then do as `then` does."""
 

@@ -1,92 +1,45 @@
 """What holds for every destination, whatever it is; over HTTP against one scripted server.
 
-A destination without a case here fails `test_no_destination_is_forgotten`.
+What it must know of each kind of destination is in `cases.py`.
 """
 
 import asyncio
 import pkgutil
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 import pytest
-from aiohttp.test_utils import unused_port
+from aiohttp.test_utils import TestServer, unused_port
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.adapters import destinations
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
-from gateway.adapters.destinations.file import FileDestination, FileSettings
-from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
-from gateway.adapters.http_client import AiohttpClient
-from gateway.deliver.settings import DestinationSettings, EventType
+from gateway.adapters.http_client import HttpClients
+from gateway.deliver.settings import EventType
 from gateway.model.attempt import Again, Done, Item, Reply, Skip
 from gateway.model.outcome import Outcome, Reason
-from gateway.ports import Clock, Destination, HttpClient
+from gateway.model.retry import RETRY_AFTER_SECONDS
+from gateway.ports import Destination
+from gateway.settings.sections import AnyDestination
+from tests.contract.cases import CASES, Documented
 from tests.contract.scripted import (
     Answer,
     Scripted,
     dripping,
     endless,
+    endless_head,
     hang_up,
     no_http,
     silence,
+    slow_head,
     status,
     unfinished,
 )
-from tests.sample import NOW_MS, StoppedClock, envelope
+from tests.sample import NOW_MS, envelope
 
-SECRET = "dub_s3cret-key"
-Make = Callable[..., Destination]
-
-
-def make_voyado(url: str, http: HttpClient, clock: Clock, _: Path, **more: Any) -> Destination:
-    chosen = {"kind": "voyado", "base_url": url, "api_key": SECRET, **more}
-    return VoyadoDestination(VoyadoSettings.model_validate(chosen), http, clock)
-
-
-def make_dub(url: str, http: HttpClient, clock: Clock, _: Path, **more: Any) -> Destination:
-    chosen = {"kind": "dub", "base_url": url, "api_key": SECRET, **more}
-    return DubDestination(DubSettings.model_validate(chosen), http, clock)
-
-
-def make_file(_: str, __: HttpClient, clock: Clock, folder: Path, **more: Any) -> Destination:
-    more.pop("timeout_seconds", None)
-    chosen = {"kind": "file", "path": folder, **more}
-    return FileDestination(FileSettings.model_validate(chosen), clock)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A destination: how it is made, and for each request kind an event and what success says."""
-
-    make: Make
-    settings: type[DestinationSettings]
-    kinds: dict[str, tuple[str, bytes]]
-    http: bool = True
-    reads_answers: bool = False
-    """Whether a success that can't be read is no success."""
-
-
-CASES = {
-    "voyado": Case(
-        make_voyado, VoyadoSettings, {"carts": ("cart", b""), "productviews": ("product", b"")}
-    ),
-    "dub": Case(
-        make_dub,
-        DubSettings,
-        {
-            "lead": ("lead", b'{"click": {"id": "c"}, "link": {"id": "link_1"}, "customer": {}}'),
-            "sale": ("sale", b'{"eventName": "Purchase", "customer": {}, "sale": {"amount": 1}}'),
-            "customer": ("customer", b'{"id": "cus_1"}'),
-        },
-        reads_answers=True,
-    ),
-    "file": Case(make_file, FileSettings, {"events": ("page", b"")}, http=False),
-}
 EVERY_KIND = [(name, kind) for name, case in CASES.items() for kind in case.kinds]
 OVER_HTTP = [(name, kind) for name, kind in EVERY_KIND if CASES[name].http]
 every_kind = pytest.mark.parametrize(("name", "kind"), EVERY_KIND)
@@ -94,7 +47,12 @@ over_http = pytest.mark.parametrize(("name", "kind"), OVER_HTTP)
 
 
 def test_no_destination_is_forgotten() -> None:
-    assert {module.name for module in pkgutil.iter_modules(destinations.__path__)} == set(CASES)
+    assert {case.settings for case in CASES.values()} == set(get_args(AnyDestination))
+    start = f"{destinations.__name__}."
+    covered = {
+        case.settings.__module__.removeprefix(start).split(".")[0] for case in CASES.values()
+    }
+    assert {module.name for module in pkgutil.iter_modules(destinations.__path__)} == covered
 
 
 Send = Callable[..., Any]
@@ -102,7 +60,7 @@ Send = Callable[..., Any]
 
 @pytest.fixture
 async def send(
-    scripted: Scripted, http: AiohttpClient, tmp_path: Path
+    scripted: Scripted, clients: HttpClients, tmp_path: Path
 ) -> AsyncIterator[Callable[..., Any]]:
     """Prepare events of a kind and send them as one request."""
     started: list[Destination] = []
@@ -112,15 +70,15 @@ async def send(
     ) -> Reply:
         case = CASES[name]
         more.setdefault("timeout_seconds", 5.0)
-        destination = case.make(
-            scripted.url if url is None else url, http, StoppedClock(), tmp_path / "out", **more
-        )
+        at = scripted.url if url is None else url
+        destination = case.make(at, clients, tmp_path / "out", **more)
         await destination.start()
         started.append(destination)
         items = prepared(destination, [case.kinds[kind][0]] * events)
         assert {item.kind for item in items} == {kind}
         reply = await destination.send(destination.request(items))
         assert len(reply.verdicts) == events
+        assert_words(reply, case.secret)
         return reply
 
     yield run
@@ -131,6 +89,17 @@ async def send(
 def prepared(destination: Destination, types: list[str]) -> list[Item]:
     made = [destination.prepare(envelope(each), NOW_MS) for each in types]
     return [item for item in made if isinstance(item, Item)]
+
+
+def assert_words(reply: Reply, secret: str) -> None:
+    """Whatever came of a request is said in words, and without a secret."""
+    for verdict in reply.verdicts:
+        if verdict != Done(Outcome.DELIVERED):
+            assert verdict.detail, verdict
+        assert "Traceback" not in verdict.detail
+        assert secret not in verdict.detail
+    assert reply.answer or reply.status is not None or reply.verdicts[0] == Done(Outcome.DELIVERED)
+    assert secret not in reply.answer
 
 
 def reason(reply: Reply) -> Reason | None:
@@ -145,15 +114,15 @@ def test_all_settings_but_address_and_secret_have_a_default(name: str) -> None:
     needed = {
         field for field, info in CASES[name].settings.model_fields.items() if info.is_required()
     }
-    assert needed <= {"kind", "base_url", "api_key", "path"}
+    assert needed <= {"kind", "base_url", "api_key", "url", "secrets", "path"}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_it_takes_by_default_it_can_send(
-    name: str, http: AiohttpClient, tmp_path: Path
+    name: str, clients: HttpClients, tmp_path: Path
 ) -> None:
     case = CASES[name]
-    destination = case.make("http://127.0.0.1:1", http, StoppedClock(), tmp_path)
+    destination = case.make("http://127.0.0.1:1", clients, tmp_path)
     for event_type in case.settings.model_fields["events"].default:
         assert isinstance(destination.prepare(envelope(event_type), NOW_MS), Item)
 
@@ -162,9 +131,9 @@ def test_what_it_takes_by_default_it_can_send(
 @pytest.mark.parametrize("event_type", get_args(EventType))
 @pytest.mark.parametrize("consent", ["full", "limited"])
 def test_every_event_becomes_an_item_or_a_reason(
-    name: str, event_type: str, consent: Any, http: AiohttpClient, tmp_path: Path
+    name: str, event_type: str, consent: Any, clients: HttpClients, tmp_path: Path
 ) -> None:
-    destination = CASES[name].make("http://127.0.0.1:1", http, StoppedClock(), tmp_path)
+    destination = CASES[name].make("http://127.0.0.1:1", clients, tmp_path)
     bare = envelope(event_type, {}, consent=consent)
     match destination.prepare(bare, NOW_MS):
         case Item() as item:
@@ -190,10 +159,9 @@ async def test_a_request_says_what_it_carries_and_proves_who_sends_it(
 ) -> None:
     scripted.expect(status(200, CASES[name].kinds[kind][1]))
     await send(name, kind)
-    headers = scripted.got[0].headers
-    assert headers["content-type"] == "application/json"
-    assert any(SECRET in value for value in headers.values())
-    assert SECRET not in scripted.got[0].path
+    assert scripted.got[0].headers["content-type"] == "application/json"
+    assert CASES[name].proves(scripted.got[0])
+    assert CASES[name].secret not in scripted.got[0].path
     assert orjson.loads(scripted.got[0].body)
 
 
@@ -257,7 +225,48 @@ async def test_retry_after_is_obeyed_in_every_form(
 
 
 @over_http
-@pytest.mark.parametrize("failure", [silence, hang_up, no_http])
+@pytest.mark.parametrize("code", [429, 503])
+@pytest.mark.parametrize("senseless", ["soon", "", "nan", "1e999", "9" * 400, "Fri, 99 Foo 2026"])
+async def test_a_retry_after_that_makes_no_sense_is_no_cause_for_alarm(
+    name: str, kind: str, code: int, senseless: str, send: Send, scripted: Scripted
+) -> None:
+    scripted.expect(status(code, retry_after=senseless))
+    (verdict,) = (await send(name, kind)).verdicts
+    assert isinstance(verdict, Again)
+    assert verdict.after_seconds is None or 0 <= verdict.after_seconds <= RETRY_AFTER_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("name", "documented"),
+    [(name, each) for name, case in CASES.items() for each in case.documented],
+    ids=str,
+)
+async def test_an_answer_that_is_documented_means_what_it_says(
+    name: str, documented: Documented, send: Send, scripted: Scripted
+) -> None:
+    scripted.expect(status(documented.status, documented.body, location="/elsewhere"))
+    reply = await send(name, documented.kind)
+    (verdict,) = reply.verdicts
+    outcome = verdict.outcome if isinstance(verdict, Done) else None
+    assert (outcome, verdict.reason) == (documented.outcome, documented.reason)
+    assert reply.status == documented.status
+
+
+IN_BATCHES = [(name, kind) for name, kind in OVER_HTTP if CASES[name].batches]
+
+
+@pytest.mark.parametrize(("name", "kind"), IN_BATCHES)
+@pytest.mark.parametrize("code", [400, 413, 422])
+async def test_a_batch_that_is_refused_is_to_be_split(
+    name: str, kind: str, code: int, send: Send, scripted: Scripted
+) -> None:
+    scripted.expect(status(code, "one of these is wrong"))
+    reply = await send(name, kind, events=3)
+    assert reason(reply) is Reason.SPLIT
+
+
+@over_http
+@pytest.mark.parametrize("failure", [silence, hang_up, no_http, slow_head, endless_head])
 async def test_without_an_answer_a_request_is_in_doubt(
     name: str, kind: str, failure: Answer, send: Send, scripted: Scripted
 ) -> None:
@@ -279,6 +288,15 @@ async def test_an_unknown_host_was_never_sent(name: str, kind: str, send: Send) 
 
 
 @over_http
+async def test_a_certificate_that_nobody_vouches_for_gets_nothing(
+    name: str, kind: str, send: Send, self_signed: TestServer
+) -> None:
+    reply = await send(name, kind, url=str(self_signed.make_url("")).rstrip("/"))
+    assert reason(reply) is Reason.UNREACHABLE
+    assert "certificate" in reply.answer
+
+
+@over_http
 async def test_a_server_without_tls_was_never_sent(
     name: str, kind: str, send: Send, scripted: Scripted
 ) -> None:
@@ -286,8 +304,16 @@ async def test_a_server_without_tls_was_never_sent(
     assert reason(await send(name, kind, url=url)) is Reason.UNREACHABLE
 
 
+NONSENSE = [
+    *(b"{nonsense", b"[]", b"{}", b"null", b'"ok"', b"NaN", b"\xff\xfe", b"<html>log in</html>"),
+    b"[" * 60_000,
+    b'{"id":' * 10_000,
+    b'{"link": 1e999, "sale": "\\ud800"}',
+]
+
+
 @over_http
-@pytest.mark.parametrize("body", [b"{nonsense", b"[]", b"{}", b"\xff\xfe", b"<html>log in</html>"])
+@pytest.mark.parametrize("body", NONSENSE, ids=range(len(NONSENSE)))
 async def test_a_success_with_another_body_counts_only_where_the_body_says_nothing(
     name: str, kind: str, body: bytes, send: Send, scripted: Scripted
 ) -> None:
@@ -320,10 +346,11 @@ async def test_a_success_that_does_not_end_counts_only_where_the_body_says_nothi
 async def test_a_secret_that_an_answer_repeats_is_not_shown(
     name: str, kind: str, send: Send, scripted: Scripted
 ) -> None:
-    body = orjson.dumps({"error": {"code": "x", "message": f"key {SECRET} is odd"}})
+    secret = CASES[name].secret
+    body = orjson.dumps({"error": {"code": "x", "message": f"key {secret} is odd"}})
     scripted.expect(status(422, body))
     reply = await send(name, kind)
-    assert SECRET not in repr(reply.verdicts) + reply.answer
+    assert secret not in repr(reply.verdicts) + reply.answer
     assert "***" in reply.answer
 
 
@@ -337,10 +364,8 @@ async def test_a_secret_that_an_answer_repeats_is_not_shown(
 def test_what_is_prepared_is_what_a_request_holds_in_order_and_within_its_limit(
     name: str, types: list[str], limit: int, tmp_path: Path
 ) -> None:
-    batches = {} if name == "dub" else {"batch_events": limit}
-    destination = CASES[name].make(
-        "http://127.0.0.1:1", AiohttpClient(), StoppedClock(), tmp_path, **batches
-    )
+    batches = {"batch_events": limit} if CASES[name].batches else {}
+    destination = CASES[name].make("http://127.0.0.1:1", HttpClients(1), tmp_path, **batches)
     items = prepared(destination, types)
     for kind in {item.kind for item in items}:
         of_kind = [item for item in items if item.kind == kind]
@@ -353,7 +378,8 @@ def test_what_is_prepared_is_what_a_request_holds_in_order_and_within_its_limit(
         assert all(len(request.items) <= most for request in requests)
         assert [item for request in requests for item in request.items] == of_kind
         assert [body for request in requests for body in carried(request.body)] == [
-            item.body["change"] if kind == "customer" else item.body for item in of_kind
+            item.body.get("change", item.body) if kind == "customer" else item.body
+            for item in of_kind
         ]
 
 
@@ -363,18 +389,22 @@ def carried(body: bytes) -> list[Any]:
     return lines[0] if isinstance(lines[0], list) else lines
 
 
-@pytest.mark.parametrize(
-    "url", ["http://shop.example", "https://u:p@h.example", "ftp://h", "h", ""]
-)
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.http])
+INSECURE = ["http://shop.example", "https://u:p@h.example", "ftp://h", "h", ""]
+HTTP = [name for name, case in CASES.items() if case.http]
+
+
+@pytest.mark.parametrize("url", INSECURE)
+@pytest.mark.parametrize("name", HTTP)
 def test_an_address_that_would_give_secrets_away_is_refused(name: str, url: str) -> None:
-    with pytest.raises(ValueError, match="base_url"):
-        CASES[name].settings.model_validate({"kind": name, "base_url": url, "api_key": SECRET})
+    case = CASES[name]
+    with pytest.raises(ValueError, match=case.address):
+        case.settings.model_validate(case.at(url))
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.http])
+@pytest.mark.parametrize("name", HTTP)
 def test_a_secret_is_not_in_what_its_settings_show(name: str) -> None:
-    chosen = CASES[name].settings.model_validate(
-        {"kind": name, "base_url": "https://h.example/", "api_key": f"{SECRET}\n"}
-    )
-    assert SECRET not in repr(chosen) + str(chosen.model_dump())
+    case = CASES[name]
+    written = orjson.dumps(case.at("https://h.example")).decode()
+    with_line_end = orjson.loads(written.replace(case.secret, f"{case.secret}\\n"))
+    chosen = case.settings.model_validate(with_line_end)
+    assert case.secret not in repr(chosen) + str(chosen.model_dump())

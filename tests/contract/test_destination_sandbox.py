@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from pydantic import ValidationError
 
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.voyado import VoyadoDestination, VoyadoSettings
 from gateway.adapters.http_client import AiohttpClient
-from gateway.model.attempt import Again, Done, Item, Tried, Verdict
+from gateway.model.attempt import Again, Done, Item, Tried, Verdict, tried_after
 from gateway.model.envelope import Derived, Envelope
+from gateway.model.event import EVENT
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Destination
+from gateway.sandbox.control import CONTROL
 from gateway.sandbox.dub import DUB, create_dub
 from gateway.sandbox.dub_workspace import DubSandbox, Workspace
 from gateway.sandbox.voyado import VOYADO, VoyadoSandbox, VoyadoState, create_voyado
@@ -77,7 +81,7 @@ def voyado(voyado_stand_in: StandIn, http: AiohttpClient) -> VoyadoDestination:
 
 
 async def test_carts_and_views_of_every_shape_are_taken(
-    voyado: VoyadoDestination, engage: VoyadoState
+    voyado: VoyadoDestination, engage: VoyadoState, voyado_stand_in: StandIn
 ) -> None:
     bare = {"contactId": "c"}
     carts = [
@@ -97,8 +101,16 @@ async def test_carts_and_views_of_every_shape_are_taken(
     ]
     assert await send(voyado, *carts) == (DELIVERED,) * 3
     assert await send(voyado, *views) == (DELIVERED,) * 2
+    assert await send(voyado, carts[0]) == (DELIVERED,)
+    assert await send(voyado, views[1]) == (DELIVERED,)
     assert set(engage.carts) == {"c-1", "c-2", "c-3"}
-    assert [received.view.item_id for received in engage.views] == ["SKU-1", "SKU-1"]
+    assert [received.view.item_id for received in engage.views] == ["SKU-1"] * 3
+    assert sorted(path for _, path, _ in voyado_stand_in.app[CONTROL].requests) == [
+        "/api/v2/tracking/carts",
+        "/api/v2/tracking/carts/batch",
+        "/api/v2/tracking/productview",
+        "/api/v2/tracking/productviews",
+    ]
 
 
 async def test_a_cart_emptied_by_a_sale_is_empty_and_a_repetition_changes_nothing(
@@ -251,6 +263,99 @@ async def test_the_trap_of_a_failed_lead_is_not_taken_for_a_success(
     again = await one(dub, envelope("lead", click), Tried.FAILED)
     assert outcome(again) == (Outcome.DEAD, Reason.UNCONFIRMED)
     assert not workspace.leads
+
+
+async def test_a_lead_that_dub_failed_on_half_done_is_not_taken_for_a_success(
+    dub: DubDestination, workspace: Workspace, click: dict[str, Any], dub_stand_in: StandIn
+) -> None:
+    await dub_stand_in.fault(kind="half_done", times=1)
+    failed = await one(dub, envelope("lead", click))
+    assert outcome(failed) == (None, Reason.UNAVAILABLE)
+    again = await one(dub, envelope("lead", click), tried_after(Tried.NEVER, Reason.UNAVAILABLE))
+    assert outcome(again) == (Outcome.DEAD, Reason.UNCONFIRMED)
+    assert not workspace.leads
+
+
+@pytest.mark.parametrize("email", ["a@x", "a..b@x.example", "ann'@x.example", "ånn@x.example"])
+async def test_an_address_that_dub_would_refuse_is_refused_at_ingest(
+    dub: DubDestination, click: dict[str, Any], email: str
+) -> None:
+    refused = await one(dub, envelope("lead", click, customerEmail=email))
+    assert outcome(refused) == (Outcome.DEAD, Reason.REFUSED)
+    lead = {"type": "lead", "id": "e", "time": "2026-03-02T10:15:00Z", "eventName": "Sign up"}
+    with pytest.raises(ValidationError, match="e-mail address"):
+        EVENT.validate_python({**lead, "customerEmail": email})
+
+
+# Dub in 2024
+
+
+@pytest.fixture
+async def stand_in_of_2024(tmp_path: Path) -> AsyncIterator[StandIn]:
+    stand_in = StandIn(create_dub(DubSandbox(dialect="2024"), tmp_path))
+    await stand_in.start()
+    yield stand_in
+    await stand_in.runner.cleanup()
+
+
+@pytest.fixture
+def dub_of_2024(stand_in_of_2024: StandIn, http: AiohttpClient) -> DubDestination:
+    chosen = {
+        "kind": "dub",
+        "dialect": "2024",
+        "base_url": stand_in_of_2024.url,
+        "api_key": "dub_sandbox",
+        "payment_processor": "shopify",
+    }
+    return DubDestination(DubSettings.model_validate(chosen), http, StoppedClock())
+
+
+async def test_everything_is_taken_in_the_dialect_of_2024(
+    dub_of_2024: DubDestination, stand_in_of_2024: StandIn
+) -> None:
+    dub, workspace = dub_of_2024, stand_in_of_2024.app[DUB]
+    known = {"customerId": "u-1", "clickId": workspace.click("summer").id}
+    person: dict[str, Any] = {"customerName": "Ann", "customerEmail": "a@x.example"}
+    assert outcome(await one(dub, envelope("sale", known))) == (None, Reason.UNKNOWN_CUSTOMER)
+    assert await one(dub, envelope("customer", known, **person)) == DELIVERED
+    assert outcome(await one(dub, envelope("sale", known))) == (None, Reason.UNKNOWN_CUSTOMER)
+    lead = envelope("lead", known, mode="wait", eventQuantity=2, metadata={"a": 1}, **person)
+    assert await one(dub, lead) == DELIVERED
+    assert outcome(await one(dub, lead)) == (Outcome.DUPLICATE, Reason.ALREADY_KNOWN)
+    in_doubt = await one(dub, lead, Tried.IN_DOUBT)
+    assert outcome(in_doubt) == (Outcome.DELIVERED, Reason.UNCONFIRMED)
+    sale = envelope("sale", known, eventName="Renewal", metadata={"a": 1}, **person)
+    assert await one(dub, sale) == DELIVERED
+    assert (len(workspace.leads), len(workspace.sales)) == (1, 1)
+    assert workspace.sales[0].payment_processor == "shopify"
+
+
+async def test_what_is_over_a_limit_of_2024_is_dead_and_named(
+    dub_of_2024: DubDestination, stand_in_of_2024: StandIn
+) -> None:
+    known = {"customerId": "u-1", "clickId": stand_in_of_2024.app[DUB].click("summer").id}
+    for event in (
+        envelope("lead", known, eventName="x" * 51),
+        envelope("lead", known, customerAvatar="https://x.example/" + "a" * 100),
+        envelope("sale", known, paymentProcessor="polar"),
+    ):
+        assert outcome(await one(dub_of_2024, event)) == (Outcome.DEAD, Reason.REFUSED)
+
+
+@pytest.mark.parametrize("dialect", ["current", "2024"])
+async def test_the_other_dialects_server_buries_no_customer(
+    dialect: Any, http: AiohttpClient, dub_stand_in: StandIn, stand_in_of_2024: StandIn
+) -> None:
+    stand_in = stand_in_of_2024 if dialect == "current" else dub_stand_in
+    chosen = {
+        "kind": "dub",
+        "dialect": dialect,
+        "base_url": stand_in.url,
+        "api_key": "dub_sandbox",
+        "payment_processor": "shopify",
+    }
+    dub = DubDestination(DubSettings.model_validate(chosen), http, StoppedClock())
+    assert outcome(await one(dub, envelope("customer"))) == (None, Reason.UNAUTHORIZED)
 
 
 @pytest.mark.parametrize("form", ["seconds", "http_date", "epoch_seconds", "epoch_ms"])

@@ -1,20 +1,10 @@
 """AiohttpClient: every way an exchange can end is a value that says whether it may have begun."""
 
 import asyncio
-import datetime as dt
 import socket
-import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from gateway.adapters.http_client import ANSWER_BYTES, AiohttpClient
 from gateway.model.attempt import Answered, Unanswered
@@ -149,39 +139,6 @@ async def test_a_server_without_tls_was_never_sent_the_request(
     http: AiohttpClient, scripted: Scripted
 ) -> None:
     await unreachable(http, scripted.url.replace("http://", "https://"))
-
-
-@pytest.fixture
-async def self_signed(tmp_path: Path) -> AsyncIterator[TestServer]:
-    """Start a server whose certificate nobody vouches for; it answers 200."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=36_500))
-        .sign(key, hashes.SHA256())
-    )
-    pem = tmp_path / "server.pem"
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-
-    async def reached(_: web.Request) -> web.Response:
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_post("/", reached)
-    server = TestServer(app, scheme="https")
-    await server.start_server(ssl=context)
-    yield server
-    await server.close()
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_not_accepted(

@@ -282,9 +282,10 @@ async def test_to_confirm_leaves_the_position_as_it_is(buffer: KafkaBuffer) -> N
 
 
 async def test_while_the_broker_is_frozen_nothing_is_confirmed_and_afterwards_it_is(
-    broker: Broker, buffer: KafkaBuffer
+    broker: Broker, settings: KafkaSettings
 ) -> None:
-    async with assigned(buffer) as assignment:
+    patient = settings.model_copy(update={"session_seconds": 30.0, "answer_seconds": 2.0})
+    async with opened(patient) as buffer, assigned(buffer) as assignment:
         await assignment.commit(Position(1, 1))
         broker.pause()
         try:

@@ -117,9 +117,16 @@ async def test_the_demo_keeps_its_log_where_it_is_told(
     assert (folder / "buffer.db").is_file()
 
 
-async def test_the_sandbox_runs_the_stand_ins_alone(environment: dict[str, str]) -> None:
-    async with started("sandbox", environment) as (process, at):
+@pytest.mark.parametrize(("dialect", "status"), [("current", 404), ("2024", 400)])
+async def test_the_sandbox_runs_the_stand_ins_alone(
+    environment: dict[str, str], dialect: str, status: int
+) -> None:
+    async with started("sandbox", environment, "--dub-dialect", dialect) as (process, at):
         assert set(at) == {"voyado", "dub"}
         await until(f"{at['voyado']}/_sandbox/state", '"Voyado"')
         await until(f"{at['dub']}/_sandbox/state", '"Dub"')
+        key = {"Authorization": "Bearer dub_sandbox"}
+        async with ClientSession(headers=key) as session:
+            answer = await session.post(f"{at['dub']}/track/customer", data=b"")
+            assert answer.status == status, "only in 2024 is there such a path"
         assert await ended(process) == 0

@@ -161,9 +161,9 @@ async def test_what_is_no_request_is_refused_and_says_why(body: bytes) -> None:
         ("pk_none", BROWSER),
         (None, BROWSER),
         ("sk_secret", BROWSER),
-        ("pk_shop", replace(SERVER, bearer="sk_wrong")),
-        ("pk_shop", replace(SERVER, bearer="pk_shop")),
-        ("pk_shop", replace(SERVER, bearer="")),
+        ("pk_shop", SERVER._replace(bearer="sk_wrong")),
+        ("pk_shop", SERVER._replace(bearer="pk_shop")),
+        ("pk_shop", SERVER._replace(bearer="")),
         ("pk_other", SERVER),
     ],
 )
@@ -174,7 +174,7 @@ async def test_an_unknown_key_is_refused(key: str | None, receipt: Receipt) -> N
 @pytest.mark.parametrize("origin", [None, "https://other.example", "null", "https://SHOP.example"])
 async def test_a_browser_key_counts_only_on_the_sites_own_origins(origin: str | None) -> None:
     shop = Shop()
-    came = await shop.post(event(), {"bad": 1}, receipt=replace(BROWSER, origin=origin))
+    came = await shop.post(event(), {"bad": 1}, receipt=BROWSER._replace(origin=origin))
     assert came == Refused(Problem.ORIGIN_NOT_ALLOWED)
     assert not await shop.log()
 
@@ -389,7 +389,7 @@ async def test_a_retry_of_a_corrected_event_has_the_same_dedup_key() -> None:
     cart = event("cart", time=at(5 * HOUR))
     await shop.taken(cart, sent=at(5 * HOUR))
     shop.clock.ms += HOUR
-    again = replace(BROWSER, received_ms=shop.clock.ms)
+    again = BROWSER._replace(received_ms=shop.clock.ms)
     assert outcomes(await shop.taken(cart, sent=at(6 * HOUR), receipt=again)) == ["duplicate"]
 
 
@@ -422,9 +422,9 @@ async def test_full_consent_keeps_personal_fields() -> None:
         ({}, BROWSER),
         ({"consent": None}, BROWSER),
         ({"consent": "limited"}, BROWSER),
-        ({"consent": "full"}, replace(BROWSER, gpc=True)),
+        ({"consent": "full"}, BROWSER._replace(gpc=True)),
         ({"consent": "limited"}, SERVER),
-        ({}, replace(SERVER, gpc=True)),
+        ({}, SERVER._replace(gpc=True)),
     ],
 )
 async def test_limited_consent_drops_personal_fields_before_anything_is_written(
@@ -444,7 +444,7 @@ async def test_limited_consent_drops_personal_fields_before_anything_is_written(
     customer = event(
         "customer", 2, country="SE", recent=[{"id": "r", "time": at(), "itemId": "i"}], **PERSONAL
     )
-    brought = replace(receipt, cookies={"visitorId": "cookie", "contactId": "cookie"})
+    brought = receipt._replace(cookies={"visitorId": "cookie", "contactId": "cookie"})
     came = await shop.taken(
         sale,
         customer,
@@ -517,7 +517,7 @@ async def test_addresses_lose_contact_click_and_mail_parameters_at_any_consent()
 
 
 def has(cookies: dict[str, str]) -> Receipt:
-    return replace(BROWSER, cookies=cookies)
+    return BROWSER._replace(cookies=cookies)
 
 
 async def test_the_events_value_wins_then_the_contexts_then_the_cookies() -> None:
@@ -559,7 +559,7 @@ async def test_a_carts_url_is_never_inherited() -> None:
 
 async def test_a_server_keys_request_has_no_use_for_cookies() -> None:
     shop = Shop()
-    receipt = replace(SERVER, cookies={"contactId": "cookie"})
+    receipt = SERVER._replace(cookies={"contactId": "cookie"})
     came = await shop.taken(event(visitorId="v"), receipt=receipt)
     assert (await shop.only()).context == {}
     assert came.cookies == {}
@@ -613,19 +613,19 @@ async def test_a_stripe_customer_is_for_server_keys_only() -> None:
 
 async def test_a_site_says_what_its_browser_key_may_post() -> None:
     shop = Shop()
-    other = replace(BROWSER, origin="https://other.example")
+    other = BROWSER._replace(origin="https://other.example")
     came = await shop.taken(event("sale"), event(), receipt=other, key="pk_other", **FULL)
     assert outcomes(came) == ["rejected", "accepted"]
     assert came.results[0].refusal is not None
     assert came.results[0].refusal.reason is Rejection.TYPE_NOT_ALLOWED
-    server = replace(SERVER, bearer="sk_other")
+    server = SERVER._replace(bearer="sk_other")
     assert outcomes(await shop.taken(event("sale", 2), receipt=server, key=None)) == ["accepted"]
 
 
 async def test_a_sale_without_a_currency_has_the_sites() -> None:
     for sale in (event("sale"), event("sale", currency=None)):
         shop = Shop()
-        await shop.taken(sale, receipt=replace(SERVER, bearer="sk_other"), key=None)
+        await shop.taken(sale, receipt=SERVER._replace(bearer="sk_other"), key=None)
         assert (await shop.only()).event["currency"] == "NOK"
     shop = Shop()
     await shop.taken(event("sale", currency="Eur"), **FULL)
@@ -642,13 +642,13 @@ async def test_a_sale_without_a_currency_has_the_sites() -> None:
 )
 async def test_bots_are_marked_not_dropped(agent: str, marks: tuple[str, ...]) -> None:
     shop = Shop()
-    await shop.taken(event(), receipt=replace(BROWSER, user_agent=agent))
+    await shop.taken(event(), receipt=BROWSER._replace(user_agent=agent))
     assert (await shop.only()).marks == marks
 
 
 async def test_a_prerendered_page_is_marked() -> None:
     shop = Shop()
-    await shop.taken(event(), receipt=replace(BROWSER, prerender=True))
+    await shop.taken(event(), receipt=BROWSER._replace(prerender=True))
     assert (await shop.only()).marks == ("prerender",)
 
 
@@ -696,14 +696,25 @@ async def test_views_from_before_the_contact_become_product_events() -> None:
         {"id": "r-1", "time": at(-HOUR), "itemId": "A", "url": "https://shop.example/a"},
         {"id": "r-2", "time": at(-30 * HOUR), "itemId": "B"},
         {"id": "r-3", "time": at(-5), "itemId": "C", "category": "Shoes"},
+        {
+            "id": "r-4",
+            "time": at(-6),
+            "itemId": "D",
+            "referrer": "https://search.example",
+            "utm": {"utm_source": "search"},
+        },
     ]
     customer = event("customer", recent=views, contactId="c-9")
     came = await shop.taken(
-        customer, **FULL, url="https://shop.example/now", referrer="https://x.example"
+        customer,
+        **FULL,
+        url="https://shop.example/now",
+        referrer="https://x.example",
+        utm={"utm_source": "newsletter"},
     )
     assert outcomes(came) == ["accepted"]
     found = {each.id: each for each in await shop.envelopes() if each.derived}
-    assert set(found) == {"r-1", "r-3"}, "a view older than the window is not made again"
+    assert set(found) == {"r-1", "r-3", "r-4"}, "a view older than the window is not made again"
     first = found["r-1"]
     assert first.derived is not None
     assert (first.derived.kind, first.derived.cause) == ("recent", "e-1")
@@ -712,8 +723,10 @@ async def test_views_from_before_the_contact_become_product_events() -> None:
     assert first.fields()["contactId"] == "c-9"
     assert first.fields()["url"] == "https://shop.example/a"
     assert first.fields()["itemId"] == "A"
-    assert "referrer" not in first.fields()
-    assert "url" not in found["r-3"].fields()
+    for name in ("url", "referrer", "utm"):
+        assert name not in found["r-3"].fields(), "what led to the request led to no earlier view"
+    assert found["r-4"].fields()["utm"] == {"utm_source": "search"}
+    assert found["r-4"].fields()["referrer"] == "https://search.example"
     partitions = {decode(value).id: partition for partition, value in await shop.log()}
     assert partitions["r-1"] == partition_of("r-1", 4)
 
@@ -774,7 +787,7 @@ async def test_a_retry_is_answered_as_a_duplicate_and_not_written_again() -> Non
 
 async def test_equal_ids_at_two_sites_are_two_events() -> None:
     shop = Shop()
-    other = replace(BROWSER, origin="https://other.example")
+    other = BROWSER._replace(origin="https://other.example")
     await shop.taken(event())
     assert outcomes(await shop.taken(event(), receipt=other, key="pk_other")) == ["accepted"]
 
@@ -795,7 +808,7 @@ async def test_a_key_counts_no_longer_than_the_window() -> None:
     shop = Shop()
     await shop.taken(event())
     shop.clock.ms += 86_400_001
-    late = replace(BROWSER, received_ms=shop.clock.ms)
+    late = BROWSER._replace(received_ms=shop.clock.ms)
     assert outcomes(await shop.taken(event(time=at(HOUR * 24)), receipt=late)) == ["accepted"]
 
 
@@ -969,11 +982,11 @@ async def test_what_is_too_large_or_too_deep_is_kept_by_id_only() -> None:
 async def test_rejected_events_are_capped_by_site_and_minute() -> None:
     shop = Shop()
     shop.ingest.start()
-    other = replace(BROWSER, origin="https://other.example")
+    other = BROWSER._replace(origin="https://other.example")
     bad = [{"bad": each} for each in range(10)]
     await shop.taken(*bad, receipt=other, key="pk_other")
     await shop.taken({"bad": 1})
-    later = replace(other, received_ms=NOW + 60_000)
+    later = other._replace(received_ms=NOW + 60_000)
     await shop.taken(*bad, receipt=later, key="pk_other")
     await shop.ingest.stop()
     sites = [each.site for each in await letters(shop)]
@@ -981,7 +994,7 @@ async def test_rejected_events_are_capped_by_site_and_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "receipt"), [("pk_none", BROWSER), ("pk_shop", replace(BROWSER, origin="https://x"))]
+    ("key", "receipt"), [("pk_none", BROWSER), ("pk_shop", BROWSER._replace(origin="https://x"))]
 )
 async def test_nothing_is_kept_from_an_unknown_key_or_origin(key: str, receipt: Receipt) -> None:
     shop = Shop()

@@ -1,13 +1,15 @@
-"""Voyado Engage: carts and product views, in batches, to its tracking API (reference: v2).
+"""Voyado Engage: carts and product views to its tracking API (reference: v2).
 
-Success is any 2xx, its body never read. There is no result per item, so a batch that is refused is
-split until the item that is wrong stands alone.
+Several go in a batch, one alone by the path for one. Success is any 2xx, its body never read.
+There is no result per item, so a batch that is refused is split until the item that is wrong
+stands alone.
 """
 
 import base64
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -30,7 +32,10 @@ CART_AGE_SECONDS = 86_400.0
 """A cart with items that is older would remind of what has moved on; emptying is never late."""
 
 _CARTS, _VIEWS = "carts", "productviews"
-_ENDPOINTS = {_CARTS: "carts/batch", _VIEWS: "productviews"}
+_BATCH = {_CARTS: "carts/batch", _VIEWS: "productviews"}
+_ALONE = {_CARTS: "carts", _VIEWS: "productview"}
+_NO_IDS = frozenset({"undefined", "null"})
+"""What a script makes of a missing contact id (voyado.md 4, cookies)."""
 _KEY_CHARACTERS = 32
 _IV_BYTES = 16
 _CONTACT_CHARACTERS = 64
@@ -73,7 +78,9 @@ class VoyadoDestination:
         self._settings = settings
         self._http = http
         self._clock = clock
-        self._languages = {key.lower(): value for key, value in settings.languages.items()}
+        self._languages = {
+            key.lower().replace("_", "-"): value for key, value in settings.languages.items()
+        }
 
     @property
     def needs_contact(self) -> bool:
@@ -107,7 +114,7 @@ class VoyadoDestination:
             "newSession": fields.get("newSession"),
             "language": self._language(fields),
             "url": fields.get("url"),
-            "externalReferrer": fields.get("referrer"),
+            "externalReferrer": _external(fields),
             "utm": [{"key": key, "value": value} for key, value in fields.get("utm", {}).items()]
             or None,
         }
@@ -143,15 +150,17 @@ class VoyadoDestination:
         if envelope.consent != "full":
             return None
         contact = fields.get("contactId")
-        if contact or self._settings.eclub_key is None or "eclub" not in fields:
-            return contact or None
+        if contact and contact not in _NO_IDS:
+            return str(contact)
+        if self._settings.eclub_key is None or "eclub" not in fields:
+            return None
         return open_eclub(fields["eclub"], self._settings.eclub_key.get_secret_value())
 
     def _language(self, fields: dict[str, Any]) -> str | None:
         language: str | None = fields.get("language")
         if not language:
             return None
-        whole = language.lower()
+        whole = language.lower().replace("_", "-")
         first = whole.split("-", 1)[0]
         return self._languages.get(whole) or self._languages.get(first) or language
 
@@ -164,12 +173,14 @@ class VoyadoDestination:
         return self._settings.batch_events
 
     def request(self, items: Sequence[Item]) -> Request:
-        """Put items of one kind into a bare JSON array."""
-        body = orjson.dumps([item.body for item in items])
-        return Request(_ENDPOINTS[items[0].kind], body, tuple(items))
+        """Put items of one kind into a bare JSON array, one alone into an object."""
+        kind = items[0].kind
+        if len(items) == 1:
+            return Request(_ALONE[kind], orjson.dumps(items[0].body), tuple(items))
+        return Request(_BATCH[kind], orjson.dumps([item.body for item in items]), tuple(items))
 
     async def send(self, request: Request) -> Reply:
-        """Post the batch; its items share one fate."""
+        """Post the items; they share one fate."""
         settings = self._settings
         secret = settings.api_key.get_secret_value()
         answer = await self._http.exchange(
@@ -213,6 +224,21 @@ def _names_an_error(answer: Answered) -> bool:
 
 def _no_contact(envelope: Envelope) -> Skip:
     return Skip(Reason.NO_CONTACT if envelope.consent == "full" else Reason.NO_CONSENT)
+
+
+def _external(fields: dict[str, Any]) -> str | None:
+    """Return the page that led here, unless it is one of the same host: that is no other site."""
+    referrer: str | None = fields.get("referrer")
+    if referrer is None or _host(referrer) == _host(fields.get("url", "")) != "":
+        return None
+    return referrer
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _known(body: dict[str, Any]) -> dict[str, Any]:

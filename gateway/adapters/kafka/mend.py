@@ -7,12 +7,14 @@ from collections.abc import Awaitable
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, conn
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.producer import message_accumulator
 
 
 def install() -> None:
-    """Have every connection that is made from now on be a mended one."""
+    """Have every connection and batch that is made from now on be a mended one."""
     conn.AIOKafkaConnection = Connection
+    message_accumulator.MessageBatch = Batch
 
 
 class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # it has no types
@@ -26,9 +28,21 @@ class Connection(conn.AIOKafkaConnection):  # type: ignore[misc]  # it has no ty
         """Send a request; KafkaConnectionError where there is no connection any more."""
         try:
             answer: Awaitable[Any] = super().send(*args, **options)
+        except KafkaError:  # they are RuntimeErrors too
+            raise
         except RuntimeError as error:
             raise KafkaConnectionError(str(error)) from error
         return answer
+
+
+class Batch(message_accumulator.MessageBatch):  # type: ignore[misc]  # it has no types
+    """A batch that fails without a traceback about a future that nobody waits for."""
+
+    def failure(self, exception: BaseException) -> None:
+        """Tell whoever waits."""
+        super().failure(exception)
+        if not self._drain_waiter.cancelled():
+            self._drain_waiter.exception()  # has been looked at
 
 
 class _Pending(set[Any]):

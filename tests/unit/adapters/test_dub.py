@@ -5,7 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.adapters.destinations.dub import DubDestination, DubSettings
+from gateway.adapters.destinations.dub.destination import DubDestination
+from gateway.adapters.destinations.dub.settings import DubSettings
+from gateway.adapters.destinations.dub.waiting import MOST_WAITING
 from gateway.model.attempt import Again, Answered, Done, Item, Skip, Tried, Unanswered, Verdict
 from gateway.model.envelope import Envelope
 from gateway.model.outcome import Outcome, Reason
@@ -71,6 +73,7 @@ def test_a_lead_has_dubs_names_and_no_time() -> None:
             "eventQuantity": 2,
             "metadata": {"plan": "pro"},
         },
+        repeatable_seconds=600_000.0,
     )
 
 
@@ -109,6 +112,7 @@ def test_a_sale_has_dubs_names() -> None:
             **PERSON,
             "metadata": {"a": 1},
         },
+        repeatable_seconds=600_000.0,
     )
 
 
@@ -139,9 +143,10 @@ def test_a_sale_of_nothing_is_skipped() -> None:
 
 
 def test_a_customer_is_changed_and_nothing_else_of_it() -> None:
-    customer = envelope("customer", country="SE", stripeCustomerId="cus_9", **PERSON)
+    customer = envelope("customer", country="se", stripeCustomerId="cus_9", **PERSON)
     made = item(customer)
     assert (made.kind, made.key, made.repeatable) == ("customer", "shop/u-1", True)
+    assert made.repeatable_seconds is None
     assert orjson.loads(dub().request([made]).body) == {
         "name": "Ann",
         "email": "ann@x.example",
@@ -271,24 +276,48 @@ async def test_a_lead_without_click_of_somebody_unknown_is_unattributed() -> Non
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "after_seconds"),
     [
-        (200, NO_SALE),
-        (404, error("not_found", "Lead event not found for externalId: u-1 and leadEventName: x")),
-        (404, error("not_found", "Click event not found for clickId: c1")),
-        (404, error("not_found", "Link not found for customer u-1")),
+        (200, NO_SALE, 1800),
+        # The customer is known: the lead is a matter of seconds, so by the backoff.
+        (404, error("not_found", "Lead event not found for externalId: u-1"), None),
+        (404, error("not_found", "Click event not found for clickId: c1"), 1800),
+        (404, error("not_found", "Link not found for customer u-1"), 1800),
     ],
 )
 async def test_a_sale_that_nobody_can_be_credited_with_waits_an_hour_for_its_lead(
-    status: int, body: bytes
+    status: int, body: bytes, after_seconds: float | None
 ) -> None:
     again = await verdict(OneAnswer(Answered(status, None, body)), item(envelope("sale")))
     assert isinstance(again, Again)
-    assert (again.reason, again.after_seconds) == (Reason.UNKNOWN_CUSTOMER, None)
+    assert (again.reason, again.after_seconds) == (Reason.UNKNOWN_CUSTOMER, after_seconds)
     assert again.within_seconds == 3600
     assert again.then is not None
     assert again.then.outcome is Outcome.UNATTRIBUTED
     assert again.then.reason is Reason.UNKNOWN_CUSTOMER
+
+
+async def test_the_more_sales_wait_the_shorter_and_never_too_many_at_once() -> None:
+    destination = dub(OneAnswer(Answered(200, None, NO_SALE)))
+
+    async def told_to_wait(sale: Item) -> float:
+        (again,) = (await destination.send(destination.request([sale]))).verdicts
+        assert isinstance(again, Again)
+        assert again.within_seconds is not None
+        return again.within_seconds
+
+    def sale(number: int) -> Item:
+        return item(envelope("sale", {"customerId": f"u-{number}"}))
+
+    waiting = [sale(number) for number in range(MOST_WAITING)]
+    times = [await told_to_wait(each) for each in waiting]
+    assert set(times[: MOST_WAITING // 2]) == {3600}
+    assert sorted(times, reverse=True) == times
+    assert 0 < times[-1] < 10
+    assert await told_to_wait(waiting[0]) == times[-1], "a sale counts once"
+    assert await told_to_wait(sale(-1)) == 0, "so it is unattributed at once"
+    del waiting[MOST_WAITING // 2 :]
+    assert await told_to_wait(sale(-2)) == 3600, "those that have their outcome make room"
 
 
 async def test_a_sale_taken_is_delivered() -> None:
@@ -329,6 +358,65 @@ async def test_a_refusal_keeps_dubs_first_message_bounded(event_type: str) -> No
     assert (one.outcome, one.reason) == (Outcome.DEAD, Reason.REFUSED)
     assert one.detail.startswith("too_big: eventName")
     assert len(one.detail) == 500
+
+
+@pytest.mark.parametrize("event_type", ["lead", "sale", "customer"])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "invite_pending"), (410, "invite_expired"), (410, "x"), (403, "exceeded_limit")],
+)
+async def test_an_error_that_speaks_of_the_account_buries_nothing(
+    event_type: str, status: int, code: str
+) -> None:
+    made = await said(item(envelope(event_type)), status, error(code, "Ask the owner"))
+    assert made == (None, Reason.UNAUTHORIZED)
+
+
+@pytest.mark.parametrize("event_type", ["lead", "sale", "customer"])
+@pytest.mark.parametrize(
+    ("status", "retry_after", "after_seconds"),
+    [
+        (500, str(NOW_MS + 50_000), None),
+        (502, str(NOW_MS + 50_000), None),
+        (403, str(NOW_MS + 50_000), None),
+        (429, str(NOW_MS + 50_000), 50),
+        (503, "30", 30),
+        (503, str(NOW_MS // 1000 + 30), 30),
+    ],
+)
+async def test_the_end_of_the_rate_limits_minute_on_other_errors_is_no_reason_to_wait(
+    event_type: str, status: int, retry_after: str, after_seconds: float | None
+) -> None:
+    http = OneAnswer(Answered(status, retry_after, b""))
+    again = await verdict(http, item(envelope(event_type)))
+    assert isinstance(again, Again)
+    expected = None if after_seconds is None else pytest.approx(after_seconds, abs=1)
+    assert again.after_seconds == expected
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "after_seconds"),
+    [
+        (str(NOW_MS + 50_000), 50),
+        (str(NOW_MS - 70_000), 5),
+        (str(NOW_MS + 3_600_000), 60),
+        ("90", 90),
+        ("0", 5),
+        (None, 5),
+    ],
+)
+async def test_a_clock_that_differs_from_dubs_neither_hammers_nor_stops_it(
+    retry_after: str | None, after_seconds: float
+) -> None:
+    again = await verdict(OneAnswer(Answered(429, retry_after, b"")), item(envelope("lead")))
+    assert isinstance(again, Again)
+    assert again.reason is Reason.RATE_LIMITED
+    assert again.after_seconds == pytest.approx(after_seconds, abs=0.2)
+
+
+async def test_a_conflict_is_a_refusal() -> None:
+    made = await said(item(envelope("customer")), 409, error("conflict", "already exists"))
+    assert made == (Outcome.DEAD, Reason.REFUSED)
 
 
 @pytest.mark.parametrize(

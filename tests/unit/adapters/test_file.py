@@ -1,15 +1,22 @@
 """The folder of NDJSON files: nothing lost, nothing torn, nothing overwritten."""
 
+import asyncio
 import errno
+import gzip
+import logging
 import os
 import shutil
+import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from gateway.adapters.destinations import file
 from gateway.adapters.destinations.file import FileDestination, FileSettings
 from gateway.model.attempt import Again, Done, Item, Reply
 from gateway.model.envelope import Derived
@@ -203,3 +210,188 @@ async def test_a_path_that_is_a_file_is_said_at_the_start(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="exists"):
         await destination.start()
     await destination.stop()
+
+
+async def test_what_was_stopped_or_could_not_start_may_be_started_again(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    first = await opened(gzip=True)
+    second = FileDestination(
+        FileSettings.model_validate({"kind": "file", "path": tmp_path / "out"}), clock
+    )
+    with pytest.raises(OSError, match="in use"):
+        await second.start()
+    await first.stop()
+    await second.start()
+    await write(second, clock, "a")
+    await second.stop()
+    await first.start()
+    await write(first, clock, "b")
+    assert files(tmp_path) == {"events.ndjson": ["a", "b"]}
+
+
+# gzip
+
+
+def counted(folder: Path) -> list[str]:
+    """Return the ids of all events that a reader of the folder finds, as `zcat -f` reads it."""
+    found = []
+    for path in [*folder.glob("events*.ndjson"), *folder.glob("events*.ndjson.gz")]:
+        content = path.read_bytes()
+        plain = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        whole = plain[: plain.rfind(b"\n") + 1]
+        found += [orjson.loads(line)["id"] for line in whole.splitlines()]
+    return sorted(found)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def compressed(folder: Path, number: int) -> list[str]:
+    """Wait until so many files are compressed and no finished one is plain; return all names."""
+    async with asyncio.timeout(10):
+        while True:
+            found = names(folder)
+            plain = [name for name in found if name.startswith("events-") and name[-3:] != ".gz"]
+            if not plain and len([name for name in found if name[-3:] == ".gz"]) >= number:
+                return found
+            await asyncio.sleep(0.005)
+
+
+async def test_a_finished_file_is_compressed_and_the_current_one_is_not(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened(gzip=True, rotate_bytes=1)
+    for each in "abc":
+        await write(destination, clock, each)
+    assert await compressed(tmp_path / "out", 2) == [
+        ".lock",
+        "events-20260302T101500.120Z.ndjson.gz",
+        "events-20260302T101500.121Z.ndjson.gz",
+        "events.ndjson",
+    ]
+    assert counted(tmp_path / "out") == ["a", "b", "c"]
+
+
+async def test_files_finished_before_are_compressed_at_the_start(
+    opened: Opened, clock: StoppedClock, tmp_path: Path
+) -> None:
+    destination = await opened(rotate_bytes=1)
+    for each in "abc":
+        await write(destination, clock, each)
+    await opened(gzip=True)
+    await compressed(tmp_path / "out", 2)
+    assert counted(tmp_path / "out") == ["a", "b", "c"]
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Compressing goes on only when this is set."""
+    go_on = threading.Event()
+
+    class Held(gzip.GzipFile):
+        def write(self, data: Any) -> int:
+            assert go_on.wait(10)
+            return super().write(data)
+
+    monkeypatch.setattr(gzip, "GzipFile", Held)
+    return go_on
+
+
+async def test_events_are_written_while_a_file_is_compressed(
+    opened: Opened, clock: StoppedClock, tmp_path: Path, held: threading.Event
+) -> None:
+    destination = await opened(gzip=True, rotate_bytes=1)
+    for each in "abc":
+        await write(destination, clock, each)
+    assert counted(tmp_path / "out") == ["a", "b", "c"]
+    assert not list((tmp_path / "out").glob("*.gz"))
+    held.set()
+    await compressed(tmp_path / "out", 2)
+    assert counted(tmp_path / "out") == ["a", "b", "c"]
+
+
+async def test_stopping_does_not_wait_for_compressing_which_begins_anew_the_next_time(
+    opened: Opened,
+    clock: StoppedClock,
+    tmp_path: Path,
+    held: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(file, "_GZIP_BLOCK_BYTES", 1)
+    destination = await opened(gzip=True, rotate_bytes=1)
+    for each in "ab":
+        await write(destination, clock, each)
+    stopping = asyncio.create_task(destination.stop())
+    assert destination._gzip is not None
+    async with asyncio.timeout(10):
+        while not destination._gzip._ending.is_set():
+            await asyncio.sleep(0.005)
+    held.set()
+    await stopping
+    plain = [".lock", "events-20260302T101500.120Z.ndjson", "events.ndjson"]
+    assert names(tmp_path / "out") == plain
+    await opened(gzip=True)
+    await compressed(tmp_path / "out", 1)
+    assert counted(tmp_path / "out") == ["a", "b"]
+
+
+async def test_a_disk_that_is_full_leaves_the_file_as_it_was_until_the_next_is_finished(
+    opened: Opened,
+    clock: StoppedClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    destination = await opened(gzip=True, rotate_bytes=1)
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if threading.current_thread().name.startswith("gzip"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(os, "fsync", full)
+        for each in "ab":
+            await write(destination, clock, each)
+        async with asyncio.timeout(10):
+            while "No space left on device" not in caplog.text:
+                await asyncio.sleep(0.005)
+    plain = [".lock", "events-20260302T101500.120Z.ndjson", "events.ndjson"]
+    assert names(tmp_path / "out") == plain
+    await write(destination, clock, "c")
+    await compressed(tmp_path / "out", 2)
+    assert counted(tmp_path / "out") == ["a", "b", "c"]
+
+
+async def test_killed_at_any_step_each_event_is_there_once_and_the_next_start_mends_the_names(
+    opened: Opened, tmp_path: Path
+) -> None:
+    root = tmp_path / "killed"
+    root.mkdir()
+    killing = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.killed_file", str(root)
+    )
+    assert await killing.wait() == 0
+    steps = sorted(root.iterdir())
+    assert len(steps) > 15
+    for step in steps:
+        acknowledged = sorted((step / "acknowledged").read_text())
+        found = counted(step / "out")
+        assert set(acknowledged) <= set(found), step
+        assert all(one != next_one for one, next_one in pairwise(found)), step
+        await opened(path=step / "out")  # without gzip: what was begun is mended all the same
+        assert_each_is_what_its_name_says(step / "out")
+        assert counted(step / "out") == found, step
+        await opened(path=step / "out", gzip=True)
+        await compressed(step / "out", 0)
+        assert_each_is_what_its_name_says(step / "out")
+        assert counted(step / "out") == found, step
+
+
+def assert_each_is_what_its_name_says(folder: Path) -> None:
+    for path in folder.iterdir():
+        assert path.name == ".lock" or path.suffix in {".ndjson", ".gz"}
+        assert (path.suffix == ".gz") is path.read_bytes().startswith(b"\x1f\x8b")

@@ -110,6 +110,42 @@ def test_the_time_sent_is_the_one_asked_for_in_the_precision_chosen() -> None:
     assert voyado(time_precision="milliseconds").cart_step_ms == 1
 
 
+@pytest.mark.parametrize(
+    ("referrer", "sent"),
+    [
+        ("https://search.example/?q=shoes", "https://search.example/?q=shoes"),
+        ("https://shop.example/p/2", None),
+        ("https://SHOP.example", None),
+        ("https://blog.shop.example/", "https://blog.shop.example/"),
+        ("android-app://com.example", "android-app://com.example"),
+        ("https://[", "https://["),
+        (None, None),
+    ],
+)
+def test_a_referrer_of_the_shops_own_host_is_not_external(
+    referrer: str | None, sent: str | None
+) -> None:
+    context = {**CONTEXT, "url": "https://shop.example/p/1", "referrer": referrer}
+    assert body(envelope("product", context)).get("externalReferrer") == sent
+
+
+def test_a_referrer_is_external_where_the_page_is_not_known() -> None:
+    made = body(envelope("product", {**CONTEXT, "referrer": "https://search.example"}))
+    assert made["externalReferrer"] == "https://search.example"
+
+
+@pytest.mark.parametrize("contact", ["undefined", "null"])
+def test_what_a_script_makes_of_a_missing_id_is_no_contact(contact: str) -> None:
+    assert prepare(envelope("product", {"contactId": contact})) == Skip(Reason.NO_CONTACT)
+
+
+@pytest.mark.parametrize(
+    "contact", [CONTACT, CONTACT.upper(), "DQwLCgkICAcGBQQDAgEABg", "short_guid-1"]
+)
+def test_a_contact_goes_out_as_it_came_in(contact: str) -> None:
+    assert body(envelope("product", {"contactId": contact}))["contactId"] == contact
+
+
 @pytest.mark.parametrize("event_type", ["cart", "product"])
 def test_without_a_contact_nothing_is_sent_and_consent_is_named_where_it_is_the_cause(
     event_type: str,
@@ -163,7 +199,9 @@ def test_a_cart_of_another_site_is_another_cart() -> None:
         ("sv-FI", "sv-SE"),
         ("SV-fi", "sv-SE"),
         ("sv-AX", "sv-FI"),
+        ("sv_AX", "sv-FI"),
         ("nb-NO", "nb-NO"),
+        ("nb_NO", "nb_NO"),
         ("svx", "svx"),
     ],
 )
@@ -270,10 +308,24 @@ async def test_a_batch_is_a_bare_array_posted_with_voyados_headers() -> None:
     assert reply.verdicts == (Done(Outcome.DELIVERED),) * 3
 
 
+@pytest.mark.parametrize(("event_type", "path"), [("cart", "carts"), ("product", "productview")])
+async def test_one_alone_goes_as_an_object_by_the_path_for_one(event_type: str, path: str) -> None:
+    http = OneAnswer(Answered(200, None, b""))
+    destination = voyado(http)
+    item = destination.prepare(envelope(event_type), NOW_MS)
+    assert isinstance(item, Item)
+    request = destination.request([item])
+    reply = await destination.send(request)
+    assert http.asked[0][1] == f"https://c.voyado.com/api/v2/tracking/{path}"
+    assert orjson.loads(http.asked[0][3]) == item.body
+    assert request.endpoint == path
+    assert reply.verdicts == (Done(Outcome.DELIVERED),)
+
+
 async def test_the_path_before_the_endpoint_is_a_setting() -> None:
     http = OneAnswer(Answered(200, None, b""))
     await verdicts(http, 1, path_prefix="/api/v3/tracking")
-    assert http.asked[0][1] == "https://c.voyado.com/api/v3/tracking/productviews"
+    assert http.asked[0][1] == "https://c.voyado.com/api/v3/tracking/productview"
 
 
 async def verdicts(http: OneAnswer, count: int, **chosen: Any) -> tuple[Verdict, ...]:
@@ -320,6 +372,14 @@ async def test_the_500_of_a_missing_content_type_is_no_verdict_on_the_event() ->
     (verdict,) = await verdicts(OneAnswer(Answered(500, None, b"An error has occurred")), 1)
     assert isinstance(verdict, Again)
     assert verdict.reason is Reason.UNAVAILABLE
+
+
+def test_by_default_it_stays_below_voyados_recommended_rate_with_batches_of_100() -> None:
+    settings = VoyadoSettings.model_validate(
+        {"kind": "voyado", "base_url": "https://c.voyado.com", "api_key": "k"}
+    )
+    assert settings.rate_per_second < 50
+    assert {voyado().batch_limit(kind) for kind in ("carts", "productviews")} == {100}
 
 
 @pytest.mark.parametrize("events", [["lead"], ["product", "page"]])

@@ -1,5 +1,7 @@
 """What waits to be sent: batches never exceed their limits, lose, repeat or reorder."""
 
+from weakref import ref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +75,48 @@ def test_what_yields_lets_others_of_its_key_pass() -> None:
     assert lanes.take(6.0, LIMITS) == [], "one at a time"
     lanes.remove(lead)
     assert lanes.take(7.0, LIMITS) == [sale]
+
+
+def test_what_yielded_goes_at_once_when_another_of_its_key_has_passed() -> None:
+    lanes = Lanes(0.0)
+    sales = [entry(0, "b", "u1"), entry(1, "b", "u1")]
+    other, lead = entry(2, "b", "u2"), entry(3, "b", "u1")
+    for each in (*sales, other):
+        lanes.add(each, 0.0)
+    for _ in range(3):
+        (taken,) = lanes.take(0.0, LIMITS)
+        lanes.again(taken, 1800.0, yields=True)
+    assert lanes.seconds_until_due(1.0, LIMITS) == 1799.0
+    lanes.add(lead, 1.0)
+    assert lanes.take(1.0, LIMITS) == [lead]
+    lanes.remove(lead)
+    lanes.passed(lead, 2.0)
+    assert lanes.take(2.0, LIMITS) == [sales[0]]
+    assert lanes.take(2.0, LIMITS) == [], "one at a time"
+    lanes.again(sales[0], 1800.0, yields=True)
+    assert lanes.take(2.0, LIMITS) == [sales[1]]
+    lanes.remove(sales[1])
+    assert lanes.take(1799.0, LIMITS) == []
+    assert lanes.take(1800.0, LIMITS) == [sales[0]]
+    assert lanes.take(1800.0, LIMITS) == [other]
+    assert lanes.take(1800.0, LIMITS) == [], "once, though it had two timers"
+    lanes.remove(sales[0])
+    lanes.remove(other)
+    assert lanes.seconds_until_due(1800.0, LIMITS) is None
+
+
+def test_an_entry_with_its_outcome_holds_nothing_of_the_lanes() -> None:
+    lanes = Lanes(0.0)
+    gone = entry(0, "b", "u1")
+    lanes.add(gone, 0.0)
+    lanes.take(0.0, LIMITS)
+    lanes.again(gone, 9000.0, yields=True)
+    lanes.remove(gone)
+    lanes.passed(entry(1, "b", "u1"), 0.0)
+    item = ref(gone.item)
+    del gone
+    assert item() is None, "neither kept nor counted until its timer would be due"
+    assert lanes.seconds_until_due(0.0, LIMITS) is None
 
 
 def test_an_entry_with_its_outcome_is_passed_over_wherever_it_waits() -> None:

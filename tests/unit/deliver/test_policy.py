@@ -4,7 +4,7 @@ import pytest
 
 from gateway.deliver import policy
 from gateway.deliver.lanes import Entry
-from gateway.model.attempt import Again, Item
+from gateway.model.attempt import Again, Item, Tried
 from gateway.model.journal import Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
 from tests.unit.deliver.world import settings, view
@@ -37,6 +37,33 @@ def test_past_its_time_it_is_buried_though_it_was_just_tried() -> None:
     found = policy.after_failure(failed, again, settings(), 4 * DAY_MS, 0.5)
     assert found == Settled(7, Outcome.DEAD, Reason.EXPIRED, "last try: unavailable HTTP 503")
     assert policy.before_attempt(failed, settings(), 4 * DAY_MS) is not None
+
+
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize(
+    ("first_failed_ms", "at_ms", "over"),
+    [
+        (4 * HOUR_MS, 5 * HOUR_MS - 1, False),
+        (4 * HOUR_MS, 5 * HOUR_MS, True),
+        (None, HOUR_MS - 1, False),  # a crash: from when the log took it
+        (None, HOUR_MS, True),
+    ],
+)
+def test_in_doubt_it_is_repeated_only_while_the_destination_can_tell(
+    first_failed_ms: int | None, at_ms: int, *, over: bool
+) -> None:
+    doubted = entry()
+    doubted.item.repeatable_seconds = 3600.0
+    doubted.first_failed_ms = first_failed_ms
+    assert policy.before_attempt(doubted, settings(), at_ms) is None, "not in doubt"
+    doubted.item.tried = Tried.IN_DOUBT
+    found = policy.before_attempt(doubted, settings(), at_ms)
+    assert (found is not None and found.reason is Reason.UNKNOWN) is over
+    assert policy.before_attempt(doubted, settings(on_unknown="repeat"), at_ms) is None
+    doubted.item.repeatable_seconds = None
+    assert policy.before_attempt(doubted, settings(), at_ms) is None, "it can tell for good"
 
 
 def test_being_asked_for_less_does_not_count_as_its_failure() -> None:

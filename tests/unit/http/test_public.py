@@ -39,6 +39,21 @@ async def test_accepted_and_duplicate_events_are_answered_204_without_a_body(
     assert [each.id for each in await gateway.envelopes()] == ["e-1"]
 
 
+async def test_events_are_taken_with_a_query_too_and_from_clients_that_ask_first(
+    gateway: Gateway,
+) -> None:
+    url = "/v1/events?from=page"
+    async with gateway.client.post(url, json=request(), headers={"Origin": ORIGIN}) as answer:
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    asking = gateway.client.post(
+        "/v1/events", json=request(page(2)), headers={"Origin": ORIGIN}, expect100=True
+    )
+    async with asyncio.timeout(5), asking as answer:
+        assert answer.status == 204
+    assert [each.id for each in await gateway.envelopes()] == ["e-1", "e-2"]
+
+
 async def test_a_mix_is_answered_200_with_a_result_for_each_event(gateway: Gateway) -> None:
     await gateway.post(request(page(1)))
     answer = await gateway.post(request(page(1), BAD, page(2), {**page(3), "x": 1}, None))

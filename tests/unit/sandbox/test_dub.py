@@ -7,8 +7,10 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
+from gateway.sandbox.control import CONTROL
 from gateway.sandbox.dub import DUB, DUB_RATE, create_dub
 from gateway.sandbox.dub_workspace import DubSandbox, Workspace
+from gateway.sandbox.faults import HalfDone
 
 Client = TestClient[web.Request, web.Application]
 Connect = Callable[[web.Application], Awaitable[Client]]
@@ -225,6 +227,16 @@ async def test_a_lead_whose_click_was_unknown_is_claimed_and_can_never_be_repeat
     assert not workspace.customers
 
 
+async def test_a_lead_that_fails_after_it_was_noted_can_never_be_repeated(
+    client: Client, workspace: Workspace
+) -> None:
+    client.app[CONTROL].faults.add(HalfDone(times=1))
+    said = await refusal(client, "/track/lead", lead())
+    assert said[:2] == (500, "internal_server_error")
+    assert (await result(client, "/track/lead", lead()))["link"] is None
+    assert not workspace.leads
+
+
 @pytest.mark.parametrize("click", ["", None])
 async def test_without_a_click_the_known_customers_is_used(client: Client, click: Any) -> None:
     assert (await refusal(client, "/track/lead", lead(clickId=click)))[:2] == (400, "bad_request")
@@ -426,6 +438,50 @@ async def test_a_change_that_cannot_be_made_is_refused(
     await result(client, "/track/lead", lead())
     await result(client, "/track/lead", lead(customerExternalId="u-2"))
     answer = await client.patch(f"/customers/{customer}", json=change, headers=KEY)
+    assert answer.status == status
+
+
+async def test_a_customer_made_without_a_click_can_have_no_sales(
+    client: Client, workspace: Workspace
+) -> None:
+    new = {"externalId": "u-7", "country": "SE", "name": "Ann"}
+    made = await post(client, "/customers", new)
+    assert (made.status, (await made.json())["externalId"]) == (201, "u-7")
+    assert (await refusal(client, "/customers", new))[:2] == (409, "conflict")
+    assert (await refusal(client, "/customers", {"externalId": "u-8"}))[0] == 422
+    said = await refusal(client, "/track/sale", sale(customerExternalId="u-7"))
+    assert said == (404, "not_found", "Link not found for customer u-7")
+    assert not workspace.sales
+
+
+async def test_a_customer_can_be_deleted(client: Client, workspace: Workspace) -> None:
+    await result(client, "/track/lead", lead())
+    customer = workspace.customers["u-1"].id
+    answer = await client.delete("/customers/ext_u-1", headers=KEY)
+    assert await answer.json() == {"id": customer}
+    assert (await client.delete("/customers/ext_u-1", headers=KEY)).status == 404
+    assert (await result(client, "/track/sale", sale()))["sale"] is None
+
+
+@pytest.mark.parametrize(
+    ("email", "status"),
+    [
+        ("o'hara+x_1@mail.x-y.example", 200),
+        ("ann'@x.example", 422),
+        (".ann@x.example", 422),
+        ("a..b@x.example", 422),
+        ("ann@x", 422),
+        ("ann@x.e", 422),
+        ("ann@-x.example", 422),
+        ("ånn@x.example", 422),
+        ("ann@x.exam\u017fle", 422),
+        ("ann@x.example\n", 422),
+    ],
+)
+async def test_an_address_is_what_zod_takes_for_one(
+    client: Client, email: str, status: int
+) -> None:
+    answer = await post(client, "/track/lead", lead(customerEmail=email))
     assert answer.status == status
 
 

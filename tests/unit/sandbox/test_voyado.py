@@ -169,6 +169,35 @@ async def test_a_cart_sent_again_is_recorded_again_and_changes_nothing(client: C
     assert len(state.carts) == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"contactId": "x", "language": "sv-SE"}, None),
+        ({"language": "sv-SE"}, "no contact"),
+        ({"contactId": "x"}, "no product feed in its language"),
+        ({"contactId": "x", "language": "sv"}, "no product feed in its language"),
+        ({"items": []}, None),
+    ],
+)
+async def test_a_cart_that_would_never_remind_anybody_is_taken_and_says_why(
+    client: Client, more: dict[str, Any], why: str | None
+) -> None:
+    assert (await post(client, CART, {**cart(), **more})).status == 200
+    shown = await (await client.get("/_sandbox/state")).json()
+    assert shown["carts"]["c-1"]["filteredOut"] == why
+
+
+@pytest.mark.parametrize(
+    ("language", "why"), [("en-GB", None), ("de-DE", "no product feed in its language")]
+)
+async def test_a_view_in_a_language_without_a_feed_is_taken_and_says_why(
+    client: Client, language: str, why: str | None
+) -> None:
+    assert (await post(client, VIEW, view(language=language))).status == 200
+    shown = await (await client.get("/_sandbox/state")).json()
+    assert shown["views"][0]["filteredOut"] == why
+
+
 async def test_views_are_never_deduplicated(client: Client) -> None:
     await post(client, VIEWS, [view(), view()])
     await post(client, VIEW, view())

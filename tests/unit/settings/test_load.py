@@ -158,29 +158,36 @@ kind = "webhook"
         "sites.other.browser_keys",
         "destinations.voyado.base_url",
         "destinations.voyado.api_key",
-        "destinations.hook",
+        "destinations.hook.url",
+        "destinations.hook.secrets",
         "destinations.nameless",
     }
     assert all(each.source and each.message and each.remedy for each in found.errors)
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path / "gateway.toml", {})
-    assert len(caught.value.problems) == 11  # without the variable
+    assert len(caught.value.problems) == 12  # without the variable
 
 
-@pytest.mark.parametrize(
-    ("text", "place", "remedy"),
-    [
-        ('[destinations.hook]\nkind = "webhook"', "destinations.hook", "file"),
-        ('[sources.mail]\nkind = "postgrid"', "sources", "leave [sources] out"),
-    ],
-)
-def test_what_comes_in_a_later_version_is_told_so(
-    tmp_path: Path, text: str, place: str, remedy: str
-) -> None:
-    problem = only(examined(tmp_path, text))
-    assert problem.place == place
+def test_what_comes_in_a_later_version_is_told_so(tmp_path: Path) -> None:
+    problem = only(examined(tmp_path, '[sources.mail]\nkind = "postgrid"'))
+    assert problem.place == "sources"
     assert "in a later version" in problem.message
-    assert remedy in problem.remedy
+    assert "leave [sources] out" in problem.remedy
+
+
+def test_a_webhooks_wrong_secret_and_address_are_told_without_the_secret(tmp_path: Path) -> None:
+    found = examined(
+        tmp_path,
+        '[destinations.hook]\nkind = "webhook"\nurl = "http://h.example"\nsecrets = ["whsec_s3cr"]',
+    )
+    assert any("openssl rand -base64 32" in each.remedy for each in found.errors)
+    found_too = examined(
+        tmp_path,
+        '[destinations.hook]\nkind = "webhook"\nurl = "http://10.0.0.1"\n'
+        'secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]',
+    )
+    assert any("allow_private_addresses" in each.remedy for each in found_too.errors)
+    assert not any("s3cr" in str(each) for each in (*found.problems, *found_too.problems))
 
 
 def test_a_wrong_number_is_shown(tmp_path: Path) -> None:
