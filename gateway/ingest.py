@@ -138,8 +138,7 @@ class Taken(NamedTuple):
     server: bool
     """A server key was used."""
     cookies: Mapping[str, str] = NOTHING
-    """Ids to remember in cookies; only with full consent, only what the request brought. With less
-    consent those that came in cookies, each empty: to be forgotten."""
+    """Ids to remember in cookies; only with full consent, only what the request brought."""
 
 
 class Site:
@@ -286,7 +285,7 @@ class Ingest:
         rejected = [result for result in plan.results if result.refusal is not None]
         if rejected:
             self._keep_rejected(site, request, receipt, rejected)
-        return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms, receipt))
+        return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms))
 
     def _terms(self, site: Site, request: Posted, receipt: Receipt, size: int) -> Terms | Refusal:
         """Settle what all events are judged by; where that can't be, why all are refused."""
@@ -549,13 +548,9 @@ def _is_bot(user_agent: str) -> bool:
     return any(word in lower for word in ("bot", "crawl", "spider", "headless", "lighthouse"))
 
 
-def _cookies(plan: _Plan, terms: Terms | Refusal, receipt: Receipt) -> dict[str, str]:
+def _cookies(plan: _Plan, terms: Terms | Refusal) -> dict[str, str]:
     """Return what to remember: the context's ids, else those of the latest event that has them."""
-    if receipt.bearer is not None:
-        return {}
-    if terms is _NO_CONSENT or (isinstance(terms, Terms) and terms.consent == "limited"):
-        return dict.fromkeys(receipt.cookies, "")
-    if isinstance(terms, Refusal):
+    if isinstance(terms, Refusal) or terms.consent == "limited" or terms.server:
         return {}
     if all(result.refusal for result in plan.results):
         return {}
