@@ -137,8 +137,12 @@ class Taken(NamedTuple):
     results: list[Result]
     server: bool
     """A server key was used."""
-    cookies: Mapping[str, str] = NOTHING
-    """Ids to remember in cookies; only with full consent, only what the request brought."""
+    cookies: Mapping[str, str | None] = NOTHING
+    """Ids to remember in cookies; only with full consent, only what the request brought.
+
+    None: the cookie that came is to be forgotten, because consent is less than full or, for the
+    contact, because the request says that there is none (`null`).
+    """
 
 
 class Site:
@@ -285,7 +289,7 @@ class Ingest:
         rejected = [result for result in plan.results if result.refusal is not None]
         if rejected:
             self._keep_rejected(site, request, receipt, rejected)
-        return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms))
+        return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms, receipt))
 
     def _terms(self, site: Site, request: Posted, receipt: Receipt, size: int) -> Terms | Refusal:
         """Settle what all events are judged by; where that can't be, why all are refused."""
@@ -548,12 +552,23 @@ def _is_bot(user_agent: str) -> bool:
     return any(word in lower for word in ("bot", "crawl", "spider", "headless", "lighthouse"))
 
 
-def _cookies(plan: _Plan, terms: Terms | Refusal) -> dict[str, str]:
-    """Return what to remember: the context's ids, else those of the latest event that has them."""
-    if isinstance(terms, Refusal) or terms.consent == "limited" or terms.server:
+def _cookies(plan: _Plan, terms: Terms | Refusal, receipt: Receipt) -> dict[str, str | None]:
+    """Return what to remember, and what to forget of that which came."""
+    if receipt.bearer is not None:
         return {}
-    if all(result.refusal for result in plan.results):
+    if terms is _NO_CONSENT or (isinstance(terms, Terms) and terms.consent == "limited"):
+        return dict.fromkeys(receipt.cookies)
+    if isinstance(terms, Refusal) or all(result.refusal for result in plan.results):
         return {}
+    return {
+        name: value or None
+        for name, value in _said(plan, terms).items()
+        if value or (name == "contactId" and name in receipt.cookies)
+    }
+
+
+def _said(plan: _Plan, terms: Terms) -> dict[str, Any]:
+    """Return the context's ids, else those of the latest event that has them."""
     context = terms.body_context
     found = {name: context[name] for name in COOKIE_FIELDS if name in context}
     for accepted in plan.accepted.values():
@@ -561,7 +576,7 @@ def _cookies(plan: _Plan, terms: Terms | Refusal) -> dict[str, str]:
         if not COOKIE_FIELDS.isdisjoint(event):
             own = (COOKIE_FIELDS - context.keys()) & event.keys()
             found |= {name: event[name] for name in own}
-    return {name: value for name, value in found.items() if value}
+    return found
 
 
 # What is kept of a rejected event

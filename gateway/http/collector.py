@@ -1,4 +1,4 @@
-"""Serves the collector script, ready-made in each encoding, by its own routes."""
+"""Serves the collector, ready-made in each encoding, by its own routes."""
 
 import json
 from dataclasses import dataclass
@@ -10,40 +10,48 @@ from gateway.http.answers import DeclinedError, Trouble
 
 _SUFFIXES = {"br": ".br", "gzip": ".gz", "identity": ""}
 """By preference."""
+SCRIPTS = ("collector.js", "collector.mjs")
+"""The files of the built folder that are served: the script, and the same as an ES module."""
 SHORT_SECONDS = 3600
 _IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @dataclass(slots=True, frozen=True)
 class Collector:
-    """The script as built: its hash, its integrity, its bytes by encoding."""
+    """A script as built: its hash, its integrity, its bytes by encoding."""
 
     hash: str
     integrity: str
     bodies: dict[str, bytes]
 
 
-def read_collector(folder: Path) -> Collector | None:
-    """Read `collector.js`, its compressed copies and `collector.json`; None when not built.
+def read_collector(folder: Path, name: str = "collector.js") -> Collector | None:
+    """Read a script, its compressed copies and `collector.json`; None when not built.
 
     Blocks. Raises ValueError or KeyError when `collector.json` is not as the build writes it.
     """
-    script = folder / "collector.js"
+    script = folder / name
     if not script.is_file():
         return None
-    about = json.loads((folder / "collector.json").read_text("utf-8"))
+    about = json.loads((folder / "collector.json").read_text("utf-8"))[name]
     bodies = {
         encoding: path.read_bytes()
         for encoding, suffix in _SUFFIXES.items()
-        if (path := folder / f"collector.js{suffix}").is_file()
+        if (path := folder / f"{name}{suffix}").is_file()
     }
     return Collector(about["hash"], about["integrity"], bodies)
+
+
+def hashed(name: str, hash_: str) -> str:
+    """Return the name under which a script never changes."""
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{hash_}.{suffix}"
 
 
 def collector_answer(
     collector: Collector | None, request: web.Request, wanted: str | None
 ) -> web.Response:
-    """Answer for `/collector.js`, or with `wanted` for the name with that hash."""
+    """Answer for a script's plain name, or with `wanted` for the name with that hash."""
     if collector is None or wanted not in {None, collector.hash}:
         raise DeclinedError(Trouble.NO_COLLECTOR)
     encoding = _encoding(request.headers.get("Accept-Encoding", ""), collector)

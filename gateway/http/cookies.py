@@ -9,7 +9,8 @@ _NAMES = {
     "clickId": "gateway_click",
     "contactId": "gateway_contact",
 }
-_ATTRIBUTES = f"; Max-Age={LIFETIME_SECONDS}; Path=/; HttpOnly; Secure; SameSite=Lax"
+_ATTRIBUTES = "; Path=/; HttpOnly; Secure; SameSite=Lax"
+_LIFETIME = f"; Max-Age={LIFETIME_SECONDS}"
 _FIELDS = {name: field for field, name in _NAMES.items()}
 _LIMITS = {"visitorId": 100, "clickId": 100, "contactId": 64}
 """In characters, as for the fields of the wire."""
@@ -30,7 +31,9 @@ def read_cookies(header: str | None) -> dict[str, str]:
     return found
 
 
-def set_cookie(field: str, value: str) -> str:
-    """Return the Set-Cookie header that remembers an id."""
+def set_cookie(field: str, value: str | None) -> str:
+    """Return the Set-Cookie header that remembers an id; with None, the one that deletes it."""
+    if value is None:
+        return f"{_NAMES[field]}=; Max-Age=0{_ATTRIBUTES}"
     safe = value if value.isalnum() and value.isascii() else quote(value, safe="")
-    return f"{_NAMES[field]}={safe}{_ATTRIBUTES}"
+    return f"{_NAMES[field]}={safe}{_LIFETIME}{_ATTRIBUTES}"

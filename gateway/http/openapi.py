@@ -7,6 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from gateway import __version__
 from gateway.http.answers import ANSWERS, Trouble
+from gateway.http.collector import SCRIPTS, hashed
 from gateway.ingest import Problem
 from gateway.model.event import CONTEXT, EVENT, METADATA_CHARACTERS
 from gateway.model.outcome import Rejection
@@ -54,8 +55,7 @@ def document() -> bytes:
             "paths": {
                 "/v1/events": {"post": _events(), "options": _preflight()},
                 "/v1/pixel.gif": {"get": _pixel()},
-                "/collector.js": {"get": _collector([])},
-                "/collector.{hash}.js": {"get": _collector([_text("hash", "path")])},
+                **_collectors(),
                 "/openapi.json": {
                     "get": {
                         "summary": "This description",
@@ -217,9 +217,15 @@ def _pixel() -> dict[str, Any]:
     }
 
 
+def _collectors() -> dict[str, Any]:
+    plain = {f"/{name}": {"get": _collector([])} for name in SCRIPTS}
+    immutable = {"get": _collector([_text("hash", "path")])}
+    return plain | {f"/{hashed(name, '{hash}')}": immutable for name in SCRIPTS}
+
+
 def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "summary": "The collector script",
+        "summary": "The collector, as a script (.js) or as an ES module (.mjs)",
         "parameters": parameters,
         "responses": {
             "200": _content("text/javascript", {"type": "string"}, "The script"),

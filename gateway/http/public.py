@@ -18,7 +18,13 @@ from aiohttp.http_exceptions import LineTooLong
 from gateway.http.addresses import RateLimit, client_address
 from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
 from gateway.http.bodies import read_body
-from gateway.http.collector import Collector, collector_answer, read_collector
+from gateway.http.collector import (
+    SCRIPTS,
+    Collector,
+    collector_answer,
+    hashed,
+    read_collector,
+)
 from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
@@ -63,9 +69,8 @@ def create_public(
             web.post(_EVENTS_PATH, public.events),
             web.options(_EVENTS_PATH, public.preflight),
             web.get("/v1/pixel.gif", public.pixel, allow_head=False),
-            web.get("/collector.js", public.collector),
-            web.get("/collector.{hash:[0-9A-Za-z_-]+}.js", public.collector),
             web.get("/openapi.json", public.openapi),
+            *(each for name in SCRIPTS for each in public.script_routes(name)),
             *more,
         ]
     )
@@ -147,15 +152,16 @@ class _Public:
         self._settings = settings
         self._clock = clock
         self._folder = folder
-        self._collector: Collector | None = None
+        self._scripts: dict[str, Collector | None] = {}
         self._document = document()
         self._room = _Room(settings.max_in_flight)
         rate = settings.requests_per_second
         self._limit = RateLimit(rate) if rate is not None else None
 
     async def start(self, _app: web.Application) -> None:
-        self._collector = await asyncio.to_thread(read_collector, self._folder)
-        if self._collector is None:
+        for name in SCRIPTS:
+            self._scripts[name] = await asyncio.to_thread(read_collector, self._folder, name)
+        if None in self._scripts.values():
             _log.warning("no collector script in %s: build it first", self._folder)
 
     @web.middleware
@@ -241,8 +247,14 @@ class _Public:
             body=PIXEL, content_type="image/gif", headers={"Cache-Control": "private, no-cache"}
         )
 
-    async def collector(self, request: web.Request) -> web.StreamResponse:
-        return collector_answer(self._collector, request, request.match_info.get("hash"))
+    def script_routes(self, name: str) -> list[web.RouteDef]:
+        """Return the routes of a script: by its plain name, and by the one with its hash."""
+
+        async def script(request: web.Request) -> web.StreamResponse:
+            return collector_answer(self._scripts[name], request, request.match_info.get("hash"))
+
+        immutable = hashed(name, "{hash:[0-9A-Za-z_-]+}")
+        return [web.get(f"/{name}", script), web.get(f"/{immutable}", script)]
 
     async def openapi(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._document, content_type="application/json")

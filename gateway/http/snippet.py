@@ -2,7 +2,7 @@
 
 from html import escape
 
-from gateway.http.collector import Collector
+from gateway.http.collector import Collector, hashed
 
 QUEUE = (
     "window.gateway=window.gateway||function(){var a=arguments;return new Promise(function(r)"
@@ -23,7 +23,7 @@ def snippet(gateway_url: str, key: str, collector: Collector | None) -> str:
     base = gateway_url.rstrip("/")
     name, integrity = "collector.js", ""
     if collector is not None:
-        name = f"collector.{collector.hash}.js"
+        name = hashed(name, collector.hash)
         integrity = f' integrity="{escape(collector.integrity)}" crossorigin="anonymous"'
     source = escape(f"{base}/{name}")
     return (

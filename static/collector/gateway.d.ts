@@ -101,20 +101,17 @@ export type Consent = 'full' | 'limited' | 'none' | 'wait';
 export interface Outcome {
   /**
    * `accepted`: it is in the gateway's log (or was there already). `duplicate`, `rejected`: so says
-   * the gateway. `dropped`: it was not sent.
+   * the gateway. `dropped`: it was not sent, for want of consent, after 23 hours, beyond 500
+   * events or 500,000 bytes that wait, or because what the page passed cannot be: `debug` tells.
    */
   outcome: 'accepted' | 'duplicate' | 'rejected' | 'dropped';
-  /**
-   * Of a rejected one the gateway's reason; of a dropped one `consent`, `too_old` (23 hours),
-   * `no_room` (more than 500 events waited), or none and a message: what the page passed cannot be sent.
-   */
+  /** The gateway's reason. */
   reason?: string;
   /** The field that it is about. */
   field?: string;
-  /** What to do. */
+  /** What to do; where the whole request was refused, the gateway's answer as it came. */
   message?: string;
-  /** Why the whole request was refused: `unknown_key`, `origin_not_allowed`, … */
-  error?: string;
+  /** The event's. */
   id?: string;
 }
 
@@ -136,31 +133,34 @@ export interface Ids {
 export interface Options {
   /** The site's browser key. */
   key: string;
-  /** Default: `/v1/events` where the script came from. */
-  endpoint?: string;
-  /** Until the page calls `consent`. Default: `full` if this browser remembers that, else `limited`. */
+  /** Where to post to. The tag's default: `/v1/events` where the script came from. */
+  endpoint: string;
+  /**
+   * Until the page calls `consent`. Default: `full` if this browser remembers that, else `limited`.
+   * Less than `full` erases nothing here: the page may be about to say more.
+   */
   consent?: Consent;
   /** `false`: pages are not counted by themselves, only by `gateway('page')`. */
-  autoPage?: boolean | 'false';
+  autoPage?: 'false';
   /** Default: the document's. */
   language?: string;
+  /** Where there is no document, or it is not the shop's page: the page's address. */
+  url?: string;
   /** The landing link's parameter with Dub's click id. Default: `dub_id`. */
   clickParameter?: string;
   /** The landing link's parameter with the mail reference. Default: `mail_ref`. */
   mailParameter?: string;
-  /** If present, personal parameters are taken out of the address bar. */
-  cleanAddress?: unknown;
-  /** If present, the console explains what is sent, refused and why. */
-  debug?: unknown;
+  /** `true`: personal parameters are taken out of the address bar. */
+  cleanAddress?: 'true';
 }
 
 export interface Gateway {
   (command: 'page', fields?: PageFields): Promise<Outcome>;
   (command: 'product', fields: ProductFields): Promise<Outcome>;
-  /** A function gets the latest cart, undefined if there is none, and gives the new one. */
+  /** A function gets the latest cart, if there is one, and gives the new one. */
   (
     command: 'cart',
-    fields: CartFields | ((latest: CartFields | undefined) => CartFields),
+    fields: CartFields | ((latest: CartFields | null | undefined) => CartFields),
   ): Promise<Outcome>;
   (command: 'lead', fields: LeadFields): Promise<Outcome>;
   (command: 'sale', fields: SaleFields): Promise<Outcome>;
@@ -176,8 +176,8 @@ export interface Gateway {
   /** Explains on the console what is sent, refused and why; `false` ends it. */
   (command: 'debug', on?: boolean): Promise<void>;
   (command: string, fields?: any): Promise<any>;
-  /** Before the script has loaded, the calls so far; each may have `r`, which its promise waits for. */
-  q?: Iterable<any>[];
+  /** Before the script has loaded, the calls so far; each may have `r`, which gets its outcome. */
+  q?: any[];
   /** Once it has loaded, the site's key. */
   key?: string;
 }

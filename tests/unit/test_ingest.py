@@ -455,7 +455,8 @@ async def test_limited_consent_drops_personal_fields_before_anything_is_written(
         **PERSONAL,
     )
     assert outcomes(came) == ["accepted", "accepted"]
-    assert came.cookies == {}
+    forgotten = {} if receipt.bearer else {"visitorId": None, "contactId": None}
+    assert came.cookies == forgotten
     for found in await shop.envelopes():
         assert found.consent == "limited"
         assert found.context == {"language": "sv", "url": "https://shop.example/p"}
@@ -664,8 +665,23 @@ async def test_cookies_remember_only_what_the_request_brought() -> None:
     assert came.cookies == {"contactId": "last", "clickId": "k"}
     came = await Shop().taken(event(contactId="x"), **FULL, contactId=None)
     assert came.cookies == {}
+    came = await Shop().taken({"bad": 1}, receipt=has({"contactId": "old"}), **FULL)
+    assert came.cookies == {}
     came = await Shop().taken({"bad": 1}, **FULL, visitorId="v")
     assert came.cookies == {}
+
+
+async def test_a_contact_that_logged_out_is_forgotten() -> None:
+    brought = has({"contactId": "old", "clickId": "k"})
+    came = await Shop().taken(event(contactId=None, clickId=None), receipt=brought, **FULL)
+    assert came.cookies == {"contactId": None}
+
+
+async def test_without_consent_what_the_cookies_held_is_forgotten() -> None:
+    came = await Shop().taken({}, receipt=has({"clickId": "k"}), consent="none")
+    assert came.cookies == {"clickId": None}
+    refused = await Shop().taken(event(), receipt=has({"clickId": "k"}), consent="maybe")
+    assert refused.cookies == {}
 
 
 # Derived events

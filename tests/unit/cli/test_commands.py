@@ -91,7 +91,8 @@ def test_openapi_prints_the_document() -> None:
 
 
 def test_snippet_prints_the_tag_with_the_hash_of_the_script_as_built() -> None:
-    about = orjson.loads((data_folder("static") / "dist" / "collector.json").read_bytes())
+    built = orjson.loads((data_folder("static") / "dist" / "collector.json").read_bytes())
+    about = built["collector.js"]
     result = run("snippet", "--config", MINIMAL, "--gateway", "https://g.shop.example")
     assert result.exit_code == 0
     assert f'src="https://g.shop.example/collector.{about["hash"]}.js"' in result.stdout

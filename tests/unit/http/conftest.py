@@ -15,6 +15,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from gateway.adapters.memory import MemoryBuffer
+from gateway.http.collector import SCRIPTS
 from gateway.http.public import PublicRunner, create_public
 from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, SiteSettings
@@ -96,10 +97,12 @@ def http_settings(request: pytest.FixtureRequest) -> HttpSettings:
 
 @pytest.fixture
 def collector_folder(tmp_path: Path) -> Path:
-    (tmp_path / "collector.js").write_bytes(b"plain")
-    (tmp_path / "collector.js.br").write_bytes(b"brotli")
-    (tmp_path / "collector.js.gz").write_bytes(b"gzip")
-    (tmp_path / "collector.json").write_text('{"hash": "abc123", "integrity": "sha384-x"}', "utf-8")
+    for name in SCRIPTS:
+        (tmp_path / name).write_bytes(b"plain")
+        (tmp_path / f"{name}.br").write_bytes(b"brotli")
+        (tmp_path / f"{name}.gz").write_bytes(b"gzip")
+    about = {name: {"hash": "abc123", "integrity": "sha384-x"} for name in SCRIPTS}
+    (tmp_path / "collector.json").write_text(json.dumps(about), "utf-8")
     return tmp_path
 
 
@@ -107,7 +110,8 @@ def collector_folder(tmp_path: Path) -> Path:
 async def gateway_without_collector(
     http_settings: HttpSettings, collector_folder: Path
 ) -> AsyncIterator[Gateway]:
-    (collector_folder / "collector.js").unlink()
+    for name in SCRIPTS:
+        (collector_folder / name).unlink()
     async with running(http_settings, collector_folder) as found:
         yield found
 

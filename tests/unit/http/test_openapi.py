@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gateway.http.collector import SCRIPTS, hashed
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
 from gateway.model.event import CONTEXT, EVENT
@@ -145,7 +146,9 @@ async def test_the_document_is_served(gateway: Gateway) -> None:
 # Every documented status is given by the server, and no other
 
 PIXEL = f"/v1/pixel.gif?key=pk_shop&url={ORIGIN}/p"
-SCRIPTS = {"/collector.js": "/collector.js", "/collector.{hash}.js": "/collector.abc123.js"}
+PATHS = {f"/{name}": f"/{name}" for name in SCRIPTS} | {
+    f"/{hashed(name, '{hash}')}": f"/{hashed(name, 'abc123')}" for name in SCRIPTS
+}
 OTHER = {"Origin": "https://evil.example"}
 
 
@@ -217,16 +220,17 @@ async def test_the_pixel_gives_every_documented_status(
     assert found == documented("/v1/pixel.gif", "get")
 
 
-@pytest.mark.parametrize("path", list(SCRIPTS))
+@pytest.mark.parametrize("path", list(PATHS))
 async def test_the_collector_gives_every_documented_status(
     gateway: Gateway, collector_folder: Path, path: str
 ) -> None:
-    tag = {"If-None-Match": (await gateway.get(SCRIPTS[path])).headers["ETag"]}
+    tag = {"If-None-Match": (await gateway.get(PATHS[path])).headers["ETag"]}
     asked: list[dict[str, str]] = [{}, tag, {"X": "x" * 9000}]
-    found = {(await gateway.get(SCRIPTS[path], headers)).status for headers in asked}
-    (collector_folder / "collector.js").unlink()
+    found = {(await gateway.get(PATHS[path], headers)).status for headers in asked}
+    for name in SCRIPTS:
+        (collector_folder / name).unlink()
     async with running(HttpSettings(), collector_folder) as empty:
-        found.add((await empty.get(SCRIPTS[path])).status)
+        found.add((await empty.get(PATHS[path])).status)
     assert found == documented(path, "get")
 
 

@@ -321,12 +321,15 @@ async def test_a_lead_weeks_after_the_click_still_carries_its_click_id(gateway: 
 @pytest.mark.parametrize(
     ("consent", "headers"), [("limited", {}), (None, {}), ("full", {"Sec-GPC": "1"}), ("none", {})]
 )
-async def test_with_less_consent_no_cookie_is_set_or_used(
+async def test_with_less_consent_no_cookie_is_set_or_used_and_what_came_is_deleted(
     gateway: Gateway, consent: str | None, headers: dict[str, str]
 ) -> None:
-    headers = {**headers, "Cookie": "gateway_visitor=old"}
     answer = await gateway.post(request(consent=consent, visitorId="v"), headers)
     assert "Set-Cookie" not in answer.headers
+    headers = {**headers, "Cookie": "gateway_visitor=old; other=x"}
+    answer = await gateway.post(request(page(2), consent=consent, visitorId="v"), headers)
+    rest = "; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax"
+    assert answer.headers.getall("Set-Cookie") == [f"gateway_visitor={rest}"]
     assert all(each.context == {} for each in await gateway.envelopes())
 
 
@@ -422,6 +425,7 @@ async def test_the_pixel_too_is_answered_only_when_it_is_durable(gateway: Gatewa
 # The collector
 
 
+@pytest.mark.parametrize("suffix", ["js", "mjs"])
 @pytest.mark.parametrize(
     ("accepted", "encoding", "body"),
     [
@@ -432,12 +436,12 @@ async def test_the_pixel_too_is_answered_only_when_it_is_durable(gateway: Gatewa
     ],
 )
 async def test_the_collector_comes_ready_made_in_each_encoding(
-    gateway: Gateway, accepted: str, encoding: str | None, body: bytes
+    gateway: Gateway, accepted: str, encoding: str | None, body: bytes, suffix: str
 ) -> None:
     tags = set()
     for path, cache in (
-        ("/collector.js", "public, max-age=3600"),
-        ("/collector.abc123.js", "public, max-age=31536000, immutable"),
+        (f"/collector.{suffix}", "public, max-age=3600"),
+        (f"/collector.abc123.{suffix}", "public, max-age=31536000, immutable"),
     ):
         answer = await gateway.get(path, {"Accept-Encoding": accepted})
         assert answer.status == 200
@@ -450,10 +454,10 @@ async def test_the_collector_comes_ready_made_in_each_encoding(
         tags.add(answer.headers["ETag"])
     (tag,) = tags
     again = {"Accept-Encoding": accepted, "If-None-Match": tag}
-    assert (await gateway.get("/collector.js", again)).status == 304
+    assert (await gateway.get(f"/collector.{suffix}", again)).status == 304
 
 
-@pytest.mark.parametrize("path", ["/collector.js", "/collector.abc123.js"])
+@pytest.mark.parametrize("path", ["/collector.js", "/collector.abc123.js", "/collector.mjs"])
 async def test_a_collector_that_was_not_built_is_not_there(
     gateway_without_collector: Gateway, path: str
 ) -> None:
