@@ -19,7 +19,7 @@ const SCRIPTS = [
 /** Chrome 85, Firefox 79, Safari 14. */
 const ECMA = 2021;
 /** The order of short names that compresses best: found by trial, any other works as well. */
-const LETTERS = 'wemCsHadSMiBjvpGUKkuIybqlQo_ANFftExJn$rDcOTLXgzZhRPWYV';
+const LETTERS = 'weCisyadAIxSFMvfPZmuoKG$lqBrnYzpQ_EHgJDbktNWXcVjORUhTL';
 const root = new URL('.', import.meta.url);
 const dist = new URL('dist/', root);
 

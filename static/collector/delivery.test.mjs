@@ -1,0 +1,523 @@
+/** What arrives at the gateway's place, and what a page keeps. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { Gateway, Storage, open, until } from './page.mjs';
+
+let gateway;
+let pages;
+const visit = (options) => {
+  const page = open(gateway, options);
+  pages.push(page);
+  return page;
+};
+const full = (storage, more) => visit({ storage, ...more, data: { consent: 'full', ...more?.data } });
+const arrived = (count) => until(() => gateway.events.length >= count && gateway.events, `${count} events`);
+/** A try has failed, and the page knows it. */
+const failed = ({ place }) => until(() => place['gateway:pk_shop:pause'], 'a failed try');
+/** As long as another page needs to gather its events, send them and get its answer. */
+const moment = async () => {
+  const other = await new Gateway().start();
+  const page = open(other, { data: { consent: 'full' } });
+  await page.call('page');
+  page.close();
+  other.stop();
+};
+const cart = (quantity) => ({ cartReference: 'c-1', items: [{ sku: 'S', quantity }] });
+
+beforeEach(async () => {
+  pages = [];
+  gateway = await new Gateway().start();
+});
+afterEach(() => {
+  for (const page of pages) page.close();
+  gateway.stop();
+});
+
+// Events and outcomes
+
+test('what happens in one moment goes together, each event with its outcome', async () => {
+  const { call } = full(new Storage());
+  const outcomes = await Promise.all([
+    call('product', { itemId: 'A' }),
+    call('lead', { eventName: 'Sign up', customerId: 'u-1' }),
+  ]);
+  assert.deepEqual(outcomes.map(({ outcome }) => outcome), ['accepted', 'accepted']);
+  assert.equal(gateway.requests.length, 1);
+  const [{ body, headers }] = gateway.requests;
+  assert.match(headers['content-type'], /^text\/plain/);
+  assert.match(body.sentAt, /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+  assert.deepEqual(body.events.map(({ type }) => type), ['page', 'product', 'lead']);
+  const [page, product] = body.events;
+  assert.equal(page.title, 'A page');
+  assert.equal(product.url, 'https://shop.example/');
+  assert.equal(product.language, 'sv-SE');
+  assert.equal(product.newSession, true);
+  assert.equal(product.sessionId, page.sessionId);
+  const ids = [page.id, page.visitorId, page.sessionId];
+  assert.equal(new Set(ids).size, 3);
+});
+
+test('each result of a mixed answer reaches its own promise, and nothing is sent again', async () => {
+  const results = (body) =>
+    JSON.stringify({
+      results: body.events.map(({ id, type }, index) =>
+        type == 'product'
+          ? { index, id, outcome: 'rejected', reason: 'bad_value', field: 'itemId', message: 'm' }
+          : { index, id, outcome: 'accepted' },
+      ),
+    });
+  gateway.answers = [[200, {}, results]];
+  const storage = new Storage();
+  const { call } = full(storage);
+  const bad = await call('product', { itemId: 'A' });
+  assert.deepEqual([bad.outcome, bad.reason, bad.field], ['rejected', 'bad_value', 'itemId']);
+  assert.deepEqual(Object.keys(storage.place), ['gateway:pk_shop:']);
+  assert.equal((await call('product', { itemId: 'B' })).outcome, 'accepted');
+  assert.equal(gateway.requests.length, 2);
+});
+
+test('a request that is refused for good is dropped, and the promise says why', async () => {
+  gateway.answers = [[403, {}, '{"error":"origin_not_allowed","message":"m"}']];
+  const { call } = full(new Storage());
+  const { outcome, message } = await call('page');
+  assert.equal(outcome, 'rejected');
+  assert.match(message, /origin_not_allowed/);
+  await call('page');
+  assert.equal(gateway.requests.length, 2);
+});
+
+test('commands from before the script keep their order, and their promises', async () => {
+  const early = (...a) =>
+    new Promise((r) => {
+      a.r = r;
+      (early.q ||= []).push(a);
+    });
+  const first = early('consent', 'full');
+  const second = early('product', { itemId: 'A' });
+  const ids = early('ids');
+  visit({ storage: new Storage(), early });
+  await first;
+  assert.equal((await second).outcome, 'accepted');
+  assert.match((await ids).visitorId, /-7/);
+  assert.deepEqual(gateway.types(), ['page', 'product']);
+});
+
+test('rubbish never throws, and costs nothing but itself', async () => {
+  const { call, warnings } = full(new Storage());
+  const loop = {};
+  loop.loop = loop;
+  await call('debug');
+  for (const bad of [
+    ['cart'],
+    ['cart', { cartReference: 'c' }],
+    ['product', loop],
+    ['lead', { metadata: loop }],
+    ['lead', { big: 1n }],
+  ])
+    assert.equal((await call(...bad)).outcome, 'dropped');
+  await call(undefined);
+  await call('constructor', null);
+  await call('lead', { eventName: '\ud83d', metadata: { replace: 1, toString: 1 } });
+  assert.ok(warnings.length > 4);
+  assert.equal((await call('product', { itemId: 'A' })).outcome, 'accepted');
+  for (const { body } of gateway.requests) assert.doesNotMatch(JSON.stringify(body), /\\ud/);
+});
+
+test('long texts are shortened, ids are not', async () => {
+  const { call } = full(new Storage());
+  const long = 'x'.repeat(5000);
+  await call('product', { itemId: long, category: long, url: long });
+  await call('custom', { eventName: long });
+  const [, product, custom] = gateway.events;
+  assert.deepEqual([product.itemId.length, product.category.length, product.url.length], [5000, 500, 2048]);
+  assert.equal(custom.eventName.length, 255);
+});
+
+// Delivery
+
+test('300 events at once arrive once each, never more than 48 KiB in a request', async () => {
+  const { call } = full(new Storage());
+  await Promise.all(Array.from({ length: 300 }, (_, i) => call('custom', { eventName: `${i} å` })));
+  const custom = gateway.events.filter(({ type }) => type == 'custom');
+  assert.equal(new Set(custom.map(({ id }) => id)).size, 300);
+  assert.equal(custom.length, 300);
+  for (const { bytes } of gateway.requests) assert.ok(bytes <= 49_152);
+});
+
+test('while the gateway is away events wait, and go under the same ids', async () => {
+  gateway.answers = [[0], [503, {}, ''], [500, {}, '']];
+  const storage = new Storage();
+  const { call, happens } = full(storage);
+  const outcome = call('product', { itemId: 'A' });
+  for (let tries = 1; tries < 4; tries++) {
+    await until(() => gateway.requests.length == tries, `try ${tries}`);
+    await failed(storage);
+    happens('online');
+  }
+  assert.equal((await outcome).outcome, 'accepted');
+  const ids = gateway.requests.map(({ body }) => body.events.map(({ id }) => id).join());
+  assert.equal(new Set(ids).size, 1);
+});
+
+test('what is on its way when the page goes is not sent again', async () => {
+  let arrive;
+  const slow = (...call) => new Promise((resolve) => (arrive = () => resolve(fetch(...call))));
+  const { call, happens, page } = full(new Storage(), { fetch: (...it) => page.fetches.push(it[1]) && slow(...it) });
+  const outcome = call('product', { itemId: 'A' });
+  await until(() => arrive);
+  happens('visibilitychange');
+  happens('pagehide');
+  arrive();
+  await outcome;
+  assert.equal(page.fetches.length, 1);
+});
+
+test('what only the memory holds goes when the page does, whatever the gateway asked', async () => {
+  gateway.answers = [[503, { 'Retry-After': '60' }, '']];
+  const { call, happens } = visit();
+  await until(() => gateway.requests.length == 1);
+  await moment();
+  call('product', { itemId: 'A' });
+  happens('pagehide');
+  assert.deepEqual((await arrived(2)).map(({ type }) => type), ['page', 'product']);
+});
+
+test('Retry-After is obeyed, by the next page too', async () => {
+  gateway.answers = [[429, { 'Retry-After': '2' }, '']];
+  const storage = new Storage();
+  const first = full(storage);
+  await failed(storage);
+  first.happens('pagehide');
+  first.close();
+  full(storage).call('product', { itemId: 'A' });
+  await until(() => gateway.requests.length == 2);
+  assert.ok(gateway.requests[1].at - gateway.requests[0].at >= 2000);
+});
+
+test('what a page left behind is sent by a later one, once it must be gone', async () => {
+  const storage = new Storage();
+  const dead = full(storage, { fetch: () => new Promise(() => {}) });
+  dead.call('product', { itemId: 'A' });
+  dead.close();
+  for (const [name, text] of Object.entries(storage.place))
+    if (name.startsWith('gateway:pk_shop:0')) {
+      const event = JSON.parse(text);
+      storage.place[name] = JSON.stringify({ ...event, time: new Date(Date.parse(event.time) - 20_000) });
+    }
+  full(storage);
+  const events = await arrived(3);
+  assert.deepEqual(events.map(({ type }) => type).sort(), ['page', 'page', 'product']);
+});
+
+test('a tab leaves the fresh events of another to it', async () => {
+  const storage = new Storage();
+  const slow = full(storage, { fetch: () => new Promise(() => {}) });
+  slow.call('product', { itemId: 'A' });
+  await full(storage).call('custom', { eventName: 'Mine' });
+  assert.deepEqual(gateway.types(), ['page', 'custom']);
+});
+
+test('what is older than the gateway can judge is dropped, and so is the oldest beyond 500', async () => {
+  const storage = new Storage();
+  const gone = '019a0000-0000-7000-8000-000000000000';
+  const event = { type: 'page', id: gone, time: new Date(Date.now() - 24 * 3.6e6) };
+  storage.place[`gateway:pk_shop:${gone}`] = JSON.stringify(event);
+  const { call } = full(storage, { data: { autoPage: 'false' } });
+  const outcomes = await Promise.all(Array.from({ length: 510 }, (_, i) => call('custom', { eventName: `${i}` })));
+  assert.equal(outcomes.slice(0, 10).every(({ outcome }) => outcome == 'dropped'), true);
+  assert.equal(outcomes.slice(10).every(({ outcome }) => outcome == 'accepted'), true);
+  assert.equal(gateway.events.length, 500);
+});
+
+test('full, throwing and missing storage lose nothing', async () => {
+  const storage = new Storage();
+  storage.full = true;
+  assert.equal((await full(storage).call('product', { itemId: 'A' })).outcome, 'accepted');
+  assert.equal(gateway.events.at(-1).consent, 'full');
+  assert.equal((await full(undefined).call('product', { itemId: 'A' })).outcome, 'accepted');
+  const blocked = full(undefined, { blocked: true });
+  assert.equal((await blocked.call('product', { itemId: 'A' })).outcome, 'accepted');
+});
+
+test('where fetch is missing or throws a beacon is sent', async () => {
+  const sent = [];
+  const navigator = { sendBeacon: (_url, body) => sent.push(JSON.parse(body)) };
+  for (const broken of [undefined, () => { throw new Error('no'); }]) {
+    const { call } = full(new Storage(), { fetch: broken, navigator });
+    assert.equal((await call('product', { itemId: 'A' })).outcome, 'accepted');
+  }
+  assert.equal(sent.length, 2);
+});
+
+test('an answer that is not the gateway\'s is no answer', async () => {
+  gateway.answers = [[200, {}, '<html>']];
+  const storage = new Storage();
+  const { call, happens } = full(storage);
+  const outcome = call('product', { itemId: 'A' });
+  await failed(storage);
+  happens('online');
+  assert.equal((await outcome).outcome, 'accepted');
+});
+
+// Truth
+
+test('each address is one page view; so is a page that comes back as it was left', async () => {
+  const { page, happens } = full(new Storage());
+  page.history.pushState({}, '', '/a?vtid=c#x');
+  page.history.replaceState({}, '', '/a#y');
+  await arrived(2);
+  happens('popstate');
+  happens('pageshow', { persisted: true });
+  page.history.replaceState({}, '', '/b');
+  await until(() => gateway.types().filter((type) => type == 'page').length == 4);
+  await moment();
+  const urls = gateway.events.filter(({ type }) => type == 'page').map(({ url }) => new URL(url).pathname);
+  assert.deepEqual(urls, ['/', '/a', '/a', '/b']);
+});
+
+test('a session has its source; an own page is none', async () => {
+  const storage = new Storage();
+  const first = full(storage, { url: 'https://shop.example/?utm_source=mail', referrer: 'https://search.example/' });
+  await first.call('product', { itemId: 'A' });
+  await full(storage, { url: 'https://shop.example/b', referrer: 'https://shop.example/' }).call('product', { itemId: 'B' });
+  const [one, , other] = gateway.events;
+  const last = gateway.events.at(-1);
+  assert.deepEqual(one.utm, { utm_source: 'mail' });
+  assert.equal(one.referrer, 'https://search.example/');
+  assert.deepEqual([last.utm, last.referrer, last.sessionId], [one.utm, one.referrer, one.sessionId]);
+  assert.equal(last.newSession, false);
+  assert.ok(other);
+  await full(new Storage(), { referrer: 'https://shop.example/c' }).call('page');
+  assert.equal(gateway.events.at(-1).referrer, null);
+});
+
+test('two tags on a page count once', async () => {
+  const first = full(new Storage());
+  const again = visit({ storage: new Storage(), data: { consent: 'full' }, early: first.page.gateway });
+  assert.equal(again.page.gateway, first.page.gateway);
+});
+
+test('a page that is rendered ahead counts when it is visited', async () => {
+  const target = new EventTarget();
+  const data = { key: 'pk_shop', consent: 'full' };
+  const rendered = visit({
+    document: {
+      prerendering: true,
+      location: new URL('https://shop.example/'),
+      currentScript: { src: `${gateway.url}/collector.js`, dataset: data },
+      documentElement: {},
+      referrer: '',
+      title: '',
+      addEventListener: target.addEventListener.bind(target),
+    },
+    storage: new Storage(),
+  });
+  assert.equal(rendered.page.gateway, undefined);
+  target.dispatchEvent(new Event('prerenderingchange'));
+  await arrived(1);
+  assert.deepEqual(gateway.types(), ['page']);
+});
+
+test('a click on what says so is an event', async () => {
+  const listeners = {};
+  full(new Storage(), { addEventListener: (type, listener) => (listeners[type] = listener) });
+  const dataset = { gatewayEvent: 'lead', gatewayFields: '{"eventName": "Asked"}' };
+  listeners.click({ target: { closest: () => ({ dataset }) } });
+  listeners.click({ target: { closest: () => null } });
+  listeners.click({ target: {} });
+  const [, lead] = await arrived(2);
+  assert.deepEqual([lead.type, lead.eventName], ['lead', 'Asked']);
+});
+
+test('the address bar is cleaned if wished, all but its fragment', async () => {
+  const { page } = full(new Storage(), {
+    url: 'https://shop.example/?a=1&vtid=c&ref=k#x',
+    data: { cleanAddress: 'true', clickParameter: 'ref' },
+  });
+  assert.equal(page.location.href, 'https://shop.example/?a=1#x');
+  const [first] = await arrived(1);
+  assert.equal(first.clickId, 'k');
+});
+
+// Identity
+
+test('once the contact is known, the views from before and the cart go out with it', async () => {
+  const storage = new Storage();
+  const { call } = full(storage);
+  await call('product', { itemId: 'A', category: 'Shoes' });
+  await call('cart', cart(2));
+  const before = gateway.events.length;
+  assert.equal((await call('identify', { customerId: 7, contactId: 'p-1', eclub: '', customerName: 'Ann' })).outcome, 'accepted');
+  const [customer, again] = gateway.events.slice(before);
+  assert.deepEqual([customer.type, customer.customerId, customer.contactId, customer.eclub, customer.customerName], ['customer', '7', 'p-1', null, 'Ann']);
+  assert.deepEqual(customer.recent.map(({ itemId, category }) => [itemId, category]), [['A', 'Shoes']]);
+  assert.deepEqual([again.type, again.contactId, again.items[0].quantity], ['cart', 'p-1', 2]);
+  assert.equal(again.url, null);
+  assert.notEqual(again.time, gateway.events.find(({ type }) => type == 'cart').time);
+  assert.equal(await call('identify', { customerId: '7', contactId: 'p-1' }), undefined);
+  await call('product', { itemId: 'B' });
+  await call('identify', { contactId: 'p-2' });
+  assert.deepEqual(gateway.events.at(-2).recent, []);
+});
+
+test('a landing link tells who comes, once', async () => {
+  const storage = new Storage();
+  const landing = { url: 'https://shop.example/?vtid=p-1&mail_ref=m-1' };
+  await full(storage, landing).call('product', { itemId: 'A' });
+  await full(storage, landing).call('product', { itemId: 'A' });
+  const events = gateway.events;
+  assert.equal(events.filter(({ type }) => type == 'customer').length, 1);
+  for (const event of events) assert.deepEqual([event.contactId, event.mailReference], ['p-1', 'm-1']);
+});
+
+test('a cart is counted on from the latest, and a sold one is forgotten', async () => {
+  const { call } = full(new Storage());
+  const more = (latest) => cart((latest?.items[0].quantity || 0) + 1);
+  await call('cart', more);
+  await call('cart', more);
+  await call('sale', { amount: 1, cartReference: 'c-1', invoiceId: 'o', customerId: 'u' });
+  await call('cart', more);
+  const quantities = gateway.events.filter(({ type }) => type == 'cart').map(({ items }) => items[0].quantity);
+  assert.deepEqual(quantities, [1, 2, 1]);
+});
+
+test('log-out empties the cart, and forgets who it was', async () => {
+  const { call } = full(new Storage());
+  await call('identify', { customerId: 'u-1', contactId: 'p-1' });
+  await call('cart', cart(1));
+  await call('reset');
+  const emptied = gateway.events.at(-1);
+  assert.deepEqual([emptied.type, emptied.items, emptied.contactId], ['cart', [], 'p-1']);
+  const ids = await call('ids');
+  assert.deepEqual([ids.customerId, ids.contactId], [undefined, null]);
+  await call('product', { itemId: 'A' });
+  assert.equal(gateway.events.at(-1).contactId, null);
+  assert.notEqual(gateway.events.at(-1).visitorId, emptied.visitorId);
+});
+
+// Consent
+
+const PERSONAL = {
+  customerId: 'u', customerName: 'Ann', customerEmail: 'a@b.se', contactId: 'p', clickId: 'k',
+  country: 'SE', metadata: { a: 1 }, mailReference: 'm', customerAvatar: 'x', stripeCustomerId: 's',
+};
+const NAMES = [...Object.keys(PERSONAL), 'visitorId', 'sessionId', 'newSession', 'eclub', 'adClickIds', 'recent'];
+
+test('with limited consent nothing is stored, nothing identifying and no cookie is sent', async () => {
+  const storage = new Storage();
+  const { call, page } = visit({ storage, url: 'https://shop.example/?vtid=p&gclid=g&utm_source=mail' });
+  await call('identify', { contactId: 'p' });
+  await call('product', { itemId: 'A', ...PERSONAL });
+  await call('lead', { eventName: 'Asked', ...PERSONAL });
+  assert.equal((await call('customer', PERSONAL)).outcome, 'dropped');
+  assert.deepEqual(Object.keys(await call('ids')), []);
+  assert.deepEqual(Object.keys(storage.place), []);
+  for (const event of gateway.events) {
+    assert.equal(event.consent, 'limited');
+    assert.deepEqual(Object.keys(event).filter((name) => NAMES.includes(name)), []);
+  }
+  assert.equal(gateway.events[1].itemId, 'A');
+  assert.deepEqual(gateway.events[0].utm, { utm_source: 'mail' });
+  for (const { credentials } of page.fetches) assert.equal(credentials, 'omit');
+});
+
+test('without consent nothing is sent; once there is, the page counts once', async () => {
+  const { call } = visit({ storage: new Storage(), data: { consent: 'none' } });
+  assert.equal((await call('product', { itemId: 'A' })).outcome, 'dropped');
+  await call('consent', 'full');
+  await arrived(1);
+  assert.equal((await call('product', { itemId: 'B' })).outcome, 'accepted');
+  assert.deepEqual(gateway.types(), ['page', 'product']);
+});
+
+test('a page without consent that gets it at once counts once', async () => {
+  const { call } = visit({ storage: new Storage(), data: { consent: 'none' } });
+  await call('consent', 'full');
+  await call('product', { itemId: 'B' });
+  assert.deepEqual(gateway.types(), ['page', 'product']);
+});
+
+for (const [choice, types] of [
+  ['full', ['page', 'product', 'customer']],
+  ['limited', ['page', 'product']],
+  ['none', []],
+])
+  test(`what waits for a decision is sent as ${choice} says`, async () => {
+    const storage = new Storage();
+    const { call } = visit({ storage, data: { consent: 'wait' } });
+    const outcome = call('product', { itemId: 'A' });
+    call('identify', { contactId: 'p-1' });
+    await moment();
+    assert.equal(gateway.requests.length, 0);
+    assert.deepEqual(Object.keys(storage.place), []);
+    await call('consent', choice);
+    assert.equal((await outcome).outcome, choice == 'none' ? 'dropped' : 'accepted');
+    if (types[2]) await arrived(3);
+    assert.deepEqual(gateway.types(), types);
+    for (const event of gateway.events) assert.equal(event.consent, choice);
+    const product = gateway.events.find(({ type }) => type == 'product') || {};
+    assert.equal('visitorId' in product, choice == 'full');
+  });
+
+for (const choice of ['limited', 'none'])
+  test(`withdrawal to ${choice} erases what is stored, here and at the gateway`, async () => {
+    const storage = new Storage();
+    storage.place.cart = 'the shop\'s own';
+    const { call, page } = full(storage);
+    await call('identify', { contactId: 'p-1' });
+    gateway.answers = [[422, {}, '{"results":[{"index":0,"outcome":"rejected"}]}']];
+    await call('consent', choice);
+    await until(() => gateway.requests.some(({ body }) => body.context.consent == 'none'));
+    assert.deepEqual(Object.keys(storage.place), ['cart']);
+    const forgetting = gateway.requests.findIndex(({ body }) => body.context.consent == 'none');
+    assert.equal(page.fetches[forgetting].credentials, 'include');
+    assert.deepEqual(gateway.requests[forgetting].body.events, [{}]);
+    const { outcome } = await call('product', { itemId: 'A' });
+    assert.equal(outcome, choice == 'none' ? 'dropped' : 'accepted');
+    assert.ok(!('visitorId' in gateway.events.at(-1)));
+    assert.deepEqual(Object.keys(storage.place), ['cart']);
+  });
+
+test('what still waits when consent is withdrawn goes out without what identifies', async () => {
+  gateway.answers = [[0]];
+  const { call, happens } = full(new Storage());
+  const outcome = call('product', { itemId: 'A', customerId: 'u' });
+  await until(() => gateway.requests.length == 1);
+  await call('consent', 'limited');
+  happens('online');
+  assert.equal((await outcome).outcome, 'accepted');
+  const product = gateway.events.find(({ type, consent }) => type == 'product' && consent == 'limited');
+  assert.ok(product);
+  assert.ok(!('customerId' in product) && !('visitorId' in product));
+});
+
+test('withdrawal in one tab holds in the other', async () => {
+  const storage = new Storage();
+  const one = full(storage);
+  const other = full(storage);
+  await one.call('product', { itemId: 'A' });
+  await other.call('product', { itemId: 'A' });
+  await one.call('consent', 'limited');
+  await other.call('product', { itemId: 'B' });
+  assert.equal(gateway.events.at(-1).consent, 'limited');
+  assert.deepEqual(Object.keys(storage.place), []);
+});
+
+test('full consent is remembered; what the tag says comes first', async () => {
+  const storage = new Storage();
+  await full(storage).call('product', { itemId: 'A' });
+  await visit({ storage }).call('product', { itemId: 'B' });
+  assert.equal(gateway.events.at(-1).consent, 'full');
+  await visit({ storage, data: { consent: 'limited' } }).call('product', { itemId: 'C' });
+  assert.equal(gateway.events.at(-1).consent, 'limited');
+  assert.ok(Object.keys(storage.place).length);
+});
+
+test('Global Privacy Control is limited consent, whatever is said', async () => {
+  const storage = new Storage();
+  const { call } = full(storage, { navigator: { globalPrivacyControl: true } });
+  await call('consent', 'full');
+  await call('product', { itemId: 'A' });
+  for (const event of gateway.events) assert.equal(event.consent, 'limited');
+  assert.deepEqual(Object.keys(storage.place), []);
+});
