@@ -7,7 +7,7 @@ one write, answer. Nothing is answered before the buffer has acknowledged (rule 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -21,7 +21,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
 from gateway.metrics import DEAD_LETTERS, EVENTS, PUBLISH_SECONDS, REJECTIONS
-from gateway.model import dead, posted
+from gateway.model import dead, keys, posted
 from gateway.model.answered import Answered
 from gateway.model.envelope import Writer
 from gateway.model.event import (
@@ -29,6 +29,7 @@ from gateway.model.event import (
     CONTEXT_BYTES,
     EVENT_BYTES,
     FIELDS,
+    MAIL_TYPES,
     MAX_DEPTH,
     PERSONAL,
     TYPES,
@@ -37,8 +38,17 @@ from gateway.model.event import (
     deeper_than,
     without_personal,
 )
-from gateway.model.instant import parse_microseconds
-from gateway.model.intake import AHEAD_MS, EVENT_LEVEL, SKEW_MS, Accepted, Terms, cleaned, judge
+from gateway.model.instant import parse_microseconds, parse_ms
+from gateway.model.intake import (
+    AHEAD_MS,
+    EVENT_LEVEL,
+    SKEW_MS,
+    Accepted,
+    Ready,
+    Terms,
+    cleaned,
+    judge,
+)
 from gateway.model.outcome import Rejection
 from gateway.model.posted import Posted, TooManyError, WrongShapeError
 from gateway.model.refusal import Refusal, refusal_of
@@ -154,7 +164,7 @@ class Site:
         self.types = {True: frozenset(TYPES), False: frozenset(settings.browser_events)}
         self._events = {
             (kind, outcome): EVENTS.labels(name, kind, outcome)
-            for kind in (*TYPES, "unknown")
+            for kind in (*TYPES, *MAIL_TYPES, "unknown")
             for outcome in ("accepted", "duplicate", "rejected", "dropped")
         }
 
@@ -264,7 +274,10 @@ class Ingest:
         return await self._settle(site, request, receipt, len(body))
 
     async def again(self, letter: dead.DeadLetter) -> Taken | Refused:
-        """Take an event that was rejected through the checks once more (replay)."""
+        """Take an event that was rejected through the checks once more (replay).
+
+        If it is rejected again its letter stays as it is, and no second one is kept.
+        """
         kept = letter.event
         site = self.keys.by_name.get(letter.site)
         if site is None:
@@ -273,10 +286,54 @@ class Ingest:
         sent_us = parse_microseconds(sent_at) if sent_at else None
         request = Posted(None, sent_at, sent_us, kept["context"], [kept["event"]])
         receipt = Receipt(kept["receivedAt"], bearer="" if kept["server"] else None)
-        return await self._settle(site, request, receipt, LETTER_BYTES)
+        return await self._settle(site, request, receipt, LETTER_BYTES, keep=False)
+
+    async def bring(self, site: str, events: Sequence[dict[str, Any]]) -> Taken | Refused:
+        """Take in a source's events for a site that there is: they are valid, and of MAIL_TYPES.
+
+        Like posted ones they are durable when this returns. How old they are says nothing here:
+        the source tells which ones are new, and the window tells what it brings twice.
+        """
+        owner = self.keys.by_name[site]
+        terms = self._terms_of_source(owner)
+        plan = _Plan()
+        for index, event in enumerate(events):
+            outcome = self._enter(plan, _brought(site, event), terms)
+            plan.results.append(Result(index, event["id"], outcome))
+        try:
+            await self._publish(plan, terms)
+        except BufferFailedError as error:
+            return Refused(Problem.UNAVAILABLE, str(error))
+        owner.count(list(events), plan.results)
+        return Taken(plan.results, server=True)
+
+    def _terms_of_source(self, site: Site) -> Terms:
+        """Settle a source's terms: it speaks for the shop, as a server key does, by its own clock.
+
+        Its mail was sent on the shop's own account, so consent to the script is not in question.
+        """
+        now_ms = self._clock.now_ms()
+        return Terms(
+            site=site.name,
+            currency=site.settings.currency,
+            types=frozenset(MAIL_TYPES),
+            server=True,
+            consent="full",
+            now_ms=now_ms,
+            received_ms=now_ms,
+            sent_us=now_ms * 1000,
+            latest_us=now_ms * 1000,
+            skewed=False,
+            window_ms=self._window_ms,
+            large=False,
+            context={},
+            body_context={},
+            contact_cookie=False,
+            marks=(),
+        )
 
     async def _settle(
-        self, site: Site, request: Posted, receipt: Receipt, size: int
+        self, site: Site, request: Posted, receipt: Receipt, size: int, *, keep: bool = True
     ) -> Taken | Refused:
         terms = self._terms(site, request, receipt, size)
         plan = self._plan(request.events, terms)
@@ -287,7 +344,7 @@ class Ingest:
                 return Refused(Problem.UNAVAILABLE, str(error))
         site.count(request.events, plan.results)
         rejected = [result for result in plan.results if result.refusal is not None]
-        if rejected:
+        if rejected and keep:
             self._keep_rejected(site, request, receipt, rejected)
         return Taken(plan.results, receipt.bearer is not None, _cookies(plan, terms, receipt))
 
@@ -425,6 +482,12 @@ class Ingest:
                 detail=result.refusal.message,
             )
             self._rejected.keep(letter)
+
+
+def _brought(site: str, event: dict[str, Any]) -> Accepted:
+    time_ms = parse_ms(event["time"])
+    key = keys.dedup_key(site, event, time_ms * 1000)
+    return Accepted(key, [Ready(keys.routing_key(event, {}), key, time_ms, event, None)])
 
 
 _Write = asyncio.Future[bool]

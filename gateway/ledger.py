@@ -6,12 +6,14 @@ what is older it reads in the logs themselves, as far as bounds allow, and says 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import orjson
 
+from gateway.model.chain import Chain, Linked, chain_of
 from gateway.model.facts import (
     Routes,
     assemble,
@@ -22,10 +24,12 @@ from gateway.model.facts import (
     read_letter,
 )
 from gateway.model.life import (
+    Buried,
     Fact,
     Filters,
     Known,
     Letter,
+    LetterFilters,
     Noted,
     Place,
     Standing,
@@ -104,6 +108,10 @@ class Trace:
     searched: Searched | None = None
     more: bool = False
     """There are more events with this id than are given."""
+    behind: tuple[Linked, ...] = ()
+    """When a sale bears the id: what is linked to it and happened before, the oldest first."""
+    behind_cut: bool = False
+    """Not every link was followed: too many."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -140,6 +148,7 @@ class Ledger:
         self._marks: dict[tuple[Log, int], Mark] = {}
         self._trouble: dict[tuple[Log, int] | None, str] = {None: "the index is being opened"}
         self._news = asyncio.Event()
+        self._reading: dict[tuple[Log, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._summary: tuple[float, Summary] | None = None
 
     async def run(self) -> None:
@@ -215,6 +224,10 @@ class Ledger:
 
     async def _take_in(self, log: Log, partition: int) -> bool:
         """Take in what has come since; whether there was anything."""
+        async with self._reading[log, partition]:
+            return await self._take_in_next(log, partition)
+
+    async def _take_in_next(self, log: Log, partition: int) -> bool:
         start = self._marks[log, partition].next
         records = await self._buffer.read(log, partition, start, READ_RECORDS)
         if not records:
@@ -240,6 +253,20 @@ class Ledger:
         if self._trouble.get(source) != str(error):
             _log.warning("the ledger can't read on: %s", error)
         self._trouble[source] = str(error)
+
+    async def catch_up(self, log: Log) -> None:
+        """Take in all that a log holds by now, so that answers know of it.
+
+        Raises IndexFailedError, BufferUnavailableError.
+        """
+        if not self._marks:
+            raise IndexFailedError("the index is being opened: ask again")
+        for each, partition in list(self._marks):
+            try:
+                while each is log and await self._take_in(log, partition):
+                    pass
+            except RecordsGoneError as error:
+                self._marks[log, partition] = Mark(error.first, 0)
 
     # Questions.
 
@@ -287,7 +314,7 @@ class Ledger:
         if self._news is news:
             self._news = asyncio.Event()
 
-    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
+    async def letters(self, filters: LetterFilters, cursor: str | None, limit: int) -> Page:
         """Return dead letters, newest first, with those that ingest rejected."""
         return await self._index.letters(filters, cursor, min(limit, PAGE_EVENTS))
 
@@ -302,8 +329,12 @@ class Ledger:
             return None
         for record in records:
             buried = read_letter(Place(record.partition, record.offset), 0, record.value)
-            if buried and buried.place == place:
-                return Letter(place, record.time_ms, buried.letter, buried.id, buried.type)
+            if isinstance(buried, Buried) and buried.place == place:
+                subject = buried.letter.subject(place.offset)
+                handling = await self._index.handling(place.partition, subject)
+                return Letter(
+                    place, record.time_ms, buried.letter, buried.id, buried.type, handling
+                )
         return None
 
     async def summary(self) -> Summary:
@@ -343,6 +374,7 @@ class Ledger:
         events = await self._index.find(value, TRACE_EVENTS + 1)
         letters = await self._index.find_letters(value, TRACE_EVENTS)
         summary = await self.summary()
+        chain = await self._chain(events)
         searched = None
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
@@ -355,7 +387,17 @@ class Ledger:
             heard_ms={name: at for name, at in heard.items() if at is not None},
             searched=searched,
             more=len(events) > TRACE_EVENTS,
+            behind=chain.story() if chain else (),
+            behind_cut=chain is not None and chain.cut,
         )
+
+    async def _chain(self, events: Sequence[Known]) -> Chain | None:
+        """Follow the links of the latest sale among events, as far as the index reaches."""
+        chain = chain_of(events)
+        while chain and (todo := chain.todo()):
+            for link in todo:
+                chain.take(await self._index.find(link.value, TRACE_EVENTS))
+        return chain
 
     # Reading the logs beyond the index.
 

@@ -44,6 +44,25 @@ REJECTIONS = Counter(
     ["site", "reason"],
     registry=REGISTRY,
 )
+HOOKS = Counter(
+    "gateway_hooks",
+    "Webhooks that sources got, by what came of them; all but the last three are answered 200:"
+    " taken, known, unused, unreadable, wrong_signature, stale, unavailable.",
+    ["source", "outcome"],
+    registry=REGISTRY,
+)
+POLLS = Counter(
+    "gateway_polls",
+    "Rounds of a source's polling, by whether they came to their end: done or failed.",
+    ["source", "outcome"],
+    registry=REGISTRY,
+)
+POLLED_EVENTS = Counter(
+    "gateway_polled_events",
+    "Events that polling found and webhooks had not brought.",
+    ["source"],
+    registry=REGISTRY,
+)
 REQUEST_SECONDS = Histogram(
     "gateway_request_seconds",
     "From a request's head to its answer on the public port, the wait for the buffer included.",
@@ -110,7 +129,13 @@ BATCH_EVENTS = Histogram(
 )
 BREAKER_OPEN = Gauge(
     "gateway_breaker_open",
-    "1 while a destination that fails as a whole is paused, else 0.",
+    "1 while a destination that fails as a whole, or in all of a kind, is paused, else 0.",
+    ["destination"],
+    registry=REGISTRY,
+)
+PAUSED = Gauge(
+    "gateway_paused",
+    "1 while requests of a kind are paused as by a wrong setting (address, key, rights), else 0.",
     ["destination"],
     registry=REGISTRY,
 )

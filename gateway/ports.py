@@ -15,8 +15,18 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from gateway.model.attempt import Answered, Item, Reply, Request, Skip, Unanswered
+from gateway.model.dead import Subject
 from gateway.model.envelope import Envelope
-from gateway.model.life import Fact, Filters, Known, Letter, Place, Standing
+from gateway.model.life import (
+    Fact,
+    Filters,
+    Handling,
+    Known,
+    Letter,
+    LetterFilters,
+    Place,
+    Standing,
+)
 
 
 class Log(StrEnum):
@@ -29,7 +39,10 @@ class Log(StrEnum):
 
 
 class Draft(NamedTuple):
-    """A record to be published. `key` is for the `state` log, which keeps the last of each."""
+    """A record to be published. `key` is for the `state` log, which keeps the last of each.
+
+    There an empty value removes the key; readers may see it once more, with that empty value.
+    """
 
     partition: int
     value: bytes
@@ -228,11 +241,14 @@ class Index(Protocol):
         The page's cursor is never None.
         """
 
-    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
-        """Return dead letters newest first; of the filters `outcome` has no meaning."""
+    async def letters(self, filters: LetterFilters, cursor: str | None, limit: int) -> Page:
+        """Return dead letters newest first."""
 
     async def letter(self, place: Place) -> Letter | None:
         """Return a dead letter by its place in `dead`."""
+
+    async def handling(self, partition: int, subject: Subject) -> Handling | None:
+        """Return what was done about a dead letter, also where the letter is held no more."""
 
     async def find_letters(self, value: str, limit: int) -> list[Letter]:
         """Return the dead letters that bear an id, newest first."""
@@ -255,6 +271,28 @@ class HttpClient(Protocol):
         self, method: str, url: str, headers: dict[str, str], body: bytes, timeout_seconds: float
     ) -> Answered | Unanswered:
         """Send and return the answer (its body cut at a bound), or why there is none."""
+
+
+class Hook(StrEnum):
+    """What came of a webhook; what is signed and can't be used is answered well all the same."""
+
+    TAKEN = "taken"  # an event, now durable
+    KNOWN = "known"  # nothing new in it
+    UNUSED = "unused"  # of a kind that makes no event
+    UNREADABLE = "unreadable"  # signed, but not as documented: sending it again would not help
+    WRONG_SIGNATURE = "wrong_signature"
+    STALE = "stale"  # signed too long ago to be believed
+    UNAVAILABLE = "unavailable"  # not durable: to be sent again
+
+
+class Source(Protocol):
+    """What events come from besides the collector."""
+
+    async def receive(self, body: bytes, headers: Mapping[str, str]) -> Hook:
+        """Take a webhook in; what it brings is durable when this returns (rule 1).
+
+        `headers` finds names in any case.
+        """
 
 
 class Destination(Protocol):

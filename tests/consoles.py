@@ -11,10 +11,14 @@ from gateway.adapters.index import SqliteIndex
 from gateway.adapters.memory import MemoryBuffer
 from gateway.http.assets import data_folder
 from gateway.http.console import ConsoleSettings, create_console
+from gateway.ingest import Ingest, SiteSettings
 from gateway.ledger import Ledger
 from gateway.model.facts import Routes
 from gateway.model.outcome import Outcome, Reason
+from gateway.model.window import DedupSettings
 from gateway.ports import Clock, IndexFailedError
+from gateway.replay import Replay
+from gateway.wiring.parts import check_again
 from tests.written import (
     attempt,
     bury,
@@ -35,6 +39,9 @@ ROUTES: Routes = {
         "hook": frozenset({"cart", "lead", "sale", "product", "page"}),
     }
 }
+
+
+SITES = {"shop": SiteSettings(browser_keys=("pk_shop",))}
 
 
 class Console:
@@ -66,7 +73,9 @@ async def running(folder: Path, settings: ConsoleSettings, clock: Clock) -> Asyn
     buffer = MemoryBuffer(clock)
     ledger = Ledger(buffer, SqliteIndex(str(folder / "index.db"), 64 << 20), ROUTES, clock)
     following = asyncio.create_task(ledger.run())
-    server = TestServer(create_console(ledger, settings, STATIC))
+    ingest = Ingest(SITES, buffer, clock, DedupSettings())
+    replay = Replay(ledger, buffer, clock, ROUTES, lambda letter: check_again(ingest, letter))
+    server = TestServer(create_console(ledger, replay, settings, STATIC))
     await server.start_server()
     console = Console(buffer, ledger, server)
     await console.caught_up()

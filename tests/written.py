@@ -26,6 +26,8 @@ class SetClock:
 def event(event_id: str, kind: str = "cart", at_ms: int = NOON, **fields: Any) -> Envelope:
     """Return an envelope of the site `shop` that was received at `at_ms`."""
     happened = {"id": event_id, "type": kind, "time": format_ms(at_ms - 500), **fields}
+    if kind == "cart":
+        happened.setdefault("cartReference", f"cart-of-{event_id}")
     return Envelope(
         site="shop",
         dedup_key=f"shop/{event_id}",

@@ -14,7 +14,7 @@ from gateway.model.outcome import Reason
 from gateway.model.public_address import is_public
 
 ANSWER_BYTES = 65_536
-"""How much of an answer is read; of a longer one the rest is never received."""
+"""How much of an answer is read by default; of a longer one the rest is never received."""
 
 KEEP_ALIVE_SECONDS = 4.0
 """Below what common servers allow an idle connection (Node: 5 s). A server that closes one just
@@ -44,11 +44,18 @@ class _Progress:
 
 
 class AiohttpClient:
-    """The `HttpClient` of the destinations. Redirects are answers; no cookies, no proxy."""
+    """The `HttpClient` of destinations and sources. Redirects are answers; no cookies, no proxy."""
 
-    def __init__(self, connections: int = 100, *, public_only: bool = False) -> None:
+    def __init__(
+        self,
+        connections: int = 100,
+        *,
+        answer_bytes: int = ANSWER_BYTES,
+        public_only: bool = False,
+    ) -> None:
         """`public_only`: connect to no private address, whatever a name stands for just then."""
         self._connections = connections
+        self._answer_bytes = answer_bytes
         self._public_only = public_only
         self._session: aiohttp.ClientSession | None = None
 
@@ -91,7 +98,9 @@ class AiohttpClient:
                 return _unanswered(progress, error, timeout_seconds)
         if progress.status is None:  # cannot be: `_run` ends with a status or raises
             return Unanswered(Reason.NO_ANSWER, "no status came")
-        return Answered(progress.status, progress.retry_after, bytes(progress.body[:ANSWER_BYTES]))
+        return Answered(
+            progress.status, progress.retry_after, bytes(progress.body[: self._answer_bytes])
+        )
 
     async def _run(
         self, progress: _Progress, method: str, url: URL, headers: dict[str, str], body: bytes
@@ -110,7 +119,7 @@ class AiohttpClient:
             progress.status = response.status
             async for part in response.content.iter_any():
                 progress.body += part
-                if len(progress.body) >= ANSWER_BYTES:
+                if len(progress.body) >= self._answer_bytes:
                     response.close()
                     return
 

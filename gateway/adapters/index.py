@@ -13,21 +13,28 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, TypeVar
 
 import orjson
 
 from gateway.model import dead
-from gateway.model.journal import Answer, Attempt, Postponed, Settled, Snapshot
+from gateway.model.dead import Deed, Handled, Subject
+from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
+    OPEN,
     Buried,
+    Decided,
     Fact,
     Fate,
     Filters,
+    Handling,
     Known,
     Letter,
+    LetterFilters,
     Noted,
+    Paused,
     Place,
     Standing,
     Step,
@@ -36,14 +43,16 @@ from gateway.model.life import (
     parse_place,
 )
 from gateway.model.outcome import Outcome, Reason
+from gateway.model.retention import DEAD_MS
 from gateway.ports import IndexFailedError, Log, Mark, Page
 
-VERSION = "1"
+VERSION = "2"
 STEPS = 200
 """Steps of one event that are shown; of more, the last ones."""
 ANSWER_SECONDS = 10.0
 """A question that takes longer is given up: somebody waits for it."""
 _MINUTE_MS = 60_000
+_DAY_MS = 86_400_000
 _FILL = 0.9
 """Above this share of `index_bytes` the oldest are removed, down to `_AFTER`."""
 _AFTER = 0.8
@@ -82,14 +91,21 @@ CREATE TABLE tallies (destination, outcome, minute INTEGER, number INTEGER,
     PRIMARY KEY (destination, outcome, minute)) WITHOUT ROWID;
 CREATE TABLE heard (destination, partition INTEGER, made_ms INTEGER, next INTEGER, open,
     PRIMARY KEY (destination, partition)) WITHOUT ROWID;
+CREATE TABLE pauses (destination, request_kind, endpoint, made_ms INTEGER, detail,
+    PRIMARY KEY (destination, request_kind)) WITHOUT ROWID;
 CREATE TABLE troubles (destination PRIMARY KEY, made_ms INTEGER, reason, detail, endpoint,
     status INTEGER) WITHOUT ROWID;
 CREATE TABLE letters (partition INTEGER, offset INTEGER, time_ms INTEGER, destination, site, reason,
-    type, id, event_offset INTEGER, record BLOB, PRIMARY KEY (partition, offset));
+    type, id, event_offset INTEGER, origin INTEGER, number INTEGER, record BLOB,
+    PRIMARY KEY (partition, offset));
 CREATE INDEX letters_time ON letters (time_ms, partition, offset);
 CREATE INDEX letters_event ON letters (partition, event_offset);
 CREATE TABLE letter_ids (value TEXT, time_ms INTEGER, partition INTEGER, offset INTEGER,
     PRIMARY KEY (value, time_ms, partition, offset)) WITHOUT ROWID;
+CREATE TABLE decisions (partition INTEGER, destination, origin INTEGER, number INTEGER, deed,
+    made_ms INTEGER, became INTEGER,
+    PRIMARY KEY (partition, destination, origin, number)) WITHOUT ROWID;
+CREATE INDEX decisions_time ON decisions (made_ms);
 CREATE INDEX letter_ids_time ON letter_ids (time_ms);
 """
 _UNFIT = (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError)
@@ -147,13 +163,17 @@ class SqliteIndex:
         """Return what changed since."""
         return await self._reader.run(_read, _changes, cursor, limit)
 
-    async def letters(self, filters: Filters, cursor: str | None, limit: int) -> Page:
+    async def letters(self, filters: LetterFilters, cursor: str | None, limit: int) -> Page:
         """Return a page of dead letters."""
         return await self._reader.run(_read, _letters, filters, cursor, limit)
 
     async def letter(self, place: Place) -> Letter | None:
         """Return one dead letter."""
         return await self._reader.run(_read, _letter, place)
+
+    async def handling(self, partition: int, subject: Subject) -> Handling | None:
+        """Return what was done about a dead letter."""
+        return await self._reader.run(_read, _handling, partition, subject)
 
     async def find_letters(self, value: str, limit: int) -> list[Letter]:
         """Return the dead letters that bear an id."""
@@ -390,15 +410,22 @@ class _Writer:
                 self._taken(fact)
             case Buried():
                 self._buried(fact)
+            case Decided():
+                self._decided(fact)
             case Noted(place, time_ms, entry):
-                self._heard(entry.destination, place.partition, entry.time_ms)
-                match entry:
-                    case Attempt():
-                        self._attempt(place, time_ms, entry)
-                    case Answer():
-                        self._answer(place, time_ms, entry)
-                    case Snapshot():
-                        self._snapshot(place, entry)
+                self._noted(place, time_ms, entry)
+
+    def _noted(self, place: Place, time_ms: int, entry: Entry) -> None:
+        self._heard(entry.destination, place.partition, entry.time_ms)
+        match entry:
+            case Attempt():
+                self._attempt(place, time_ms, entry)
+            case Answer():
+                self._answer(place, time_ms, entry)
+            case Snapshot():
+                self._snapshot(place, entry)
+            case Pause():
+                self._pause(entry)
 
     def _taken(self, event: Taken) -> None:
         self._change += 1
@@ -407,6 +434,9 @@ class _Writer:
             "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*event.place, event.time_ms, self._change, *values, event.record),
         )
+        if event.replay is not None:  # seen in the log: whoever published it need not say so
+            handled = Handled(*event.replay, event.place.offset)
+            self._handled(event.place.partition, handled, Deed.REPLAYED, event.time_ms)
         for value in event.ids:
             self._run(
                 "INSERT OR IGNORE INTO ids VALUES (?, ?, ?, ?)",
@@ -487,6 +517,22 @@ class _Writer:
             )
             self._trouble(entry, put_off)
 
+        if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
+            # Also where it went on in another process, which says nothing of the pause.
+            self._run(
+                "DELETE FROM pauses WHERE destination = ? AND endpoint = ?",
+                (entry.destination, entry.endpoint),
+            )
+
+    def _pause(self, entry: Pause) -> None:
+        key = (entry.destination, entry.request_kind)
+        self._run("DELETE FROM pauses WHERE destination = ? AND request_kind = ?", key)
+        if entry.on:
+            self._run(
+                "INSERT INTO pauses VALUES (?, ?, ?, ?, ?)",
+                (*key, entry.endpoint, entry.time_ms, entry.detail),
+            )
+
     def _entry(self, place: Place, time_ms: int, made: tuple[str | None, int | None, str]) -> None:
         self._run(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?)", (*place, *made, time_ms)
@@ -496,10 +542,14 @@ class _Writer:
         self._run(
             "INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, *rest)
         )
+        self._touch(*key[:2])
+
+    def _touch(self, *event: int | str) -> None:
+        """Note that more became known of an event."""
         self._change += 1
         self._run(
             "UPDATE events SET change = ? WHERE partition = ? AND offset = ?",
-            (self._change, *key[:2]),
+            (self._change, *event),
         )
 
     def _settle(self, event: Place, entry: Answer, done: Settled, time_ms: int) -> None:
@@ -535,10 +585,11 @@ class _Writer:
     def _buried(self, buried: Buried) -> None:
         letter = buried.letter
         self._run(
-            "INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(*buried.place, buried.time_ms, letter.destination, letter.site, letter.reason),
-                *(buried.type, buried.id, letter.offset, buried.record),
+                *(buried.type, buried.id, letter.offset),
+                *(*letter.subject(buried.place.offset)[1:], buried.record),
             ),
         )
         for value in buried.ids:
@@ -546,6 +597,22 @@ class _Writer:
                 "INSERT OR IGNORE INTO letter_ids VALUES (?, ?, ?, ?)",
                 (value, buried.time_ms, *buried.place),
             )
+
+    def _decided(self, fact: Decided) -> None:
+        """Take in a decision; the first that ends the matter counts. They outlive their letters."""
+        for each in fact.decision.letters:
+            self._handled(fact.place.partition, each, fact.decision.deed, fact.decision.time_ms)
+        self._run("DELETE FROM decisions WHERE made_ms < ?", (fact.time_ms - DEAD_MS - _DAY_MS,))
+
+    def _handled(self, partition: int, handled: Handled, deed: Deed, made_ms: int) -> None:
+        self._run(
+            "INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET deed = excluded.deed, made_ms = excluded.made_ms, became = excluded.became"
+            " WHERE deed = ? AND excluded.deed != ?",
+            (partition, *handled.subject, deed, made_ms, handled.became, Deed.ASKED, Deed.ASKED),
+        )
+        if handled.destination != dead.INGEST:
+            self._touch(partition, handled.origin)
 
 
 def _value(reason: Reason | None) -> str | None:
@@ -748,10 +815,9 @@ def _fates(
             reason=_reason(row["reason"]),
             detail=row["detail"],
             time_ms=row["made_ms"],
-            letter=_letter_place(connection, place, row["destination"])
-            if outcome is Outcome.DEAD
-            else None,
         )
+        if outcome is Outcome.DEAD:
+            fates[row["destination"]] = _buried(connection, place, fates[row["destination"]])
     for row in connection.execute(f"SELECT destination FROM waiting {at}", place):  # noqa: S608
         name = row["destination"]
         last = _select_steps(connection, place, "AND s.destination = ? ORDER BY s.at DESC", name)
@@ -761,13 +827,18 @@ def _fates(
     return tuple(fates[name] for name in sorted(fates))
 
 
-def _letter_place(connection: sqlite3.Connection, event: Place, destination: str) -> Place | None:
+def _buried(connection: sqlite3.Connection, event: Place, fate: Fate) -> Fate:
+    """Return the fate with its dead letter, and what was done about that."""
     row = connection.execute(
-        "SELECT partition, offset FROM letters WHERE partition = ? AND event_offset = ?"
-        " AND destination = ? ORDER BY offset DESC LIMIT 1",
-        (*event, destination),
+        "SELECT partition, offset, origin, number FROM letters WHERE partition = ?"
+        " AND event_offset = ? AND destination = ? ORDER BY offset DESC LIMIT 1",
+        (*event, fate.destination),
     ).fetchone()
-    return Place(*row) if row else None
+    if row is None:
+        return fate
+    subject = Subject(fate.destination, row["origin"], row["number"])
+    handling = _handling(connection, event.partition, subject)
+    return replace(fate, letter=Place(row["partition"], row["offset"]), handling=handling)
 
 
 def _steps(connection: sqlite3.Connection, place: Place) -> tuple[tuple[Step, ...], int]:
@@ -809,34 +880,67 @@ def _reason(value: str | None) -> Reason | None:
     return Reason(value) if value else None
 
 
-def _letters(
-    connection: sqlite3.Connection, filters: Filters, cursor: str | None, limit: int
-) -> Page:
-    where, values = ["(time_ms, partition, offset) < (?, ?, ?)"], [*_after(connection, cursor)]
-    asked: list[Any] = [*values]
+_HANDLED = (
+    "EXISTS (SELECT 1 FROM decisions d WHERE d.partition = letters.partition"
+    " AND d.destination = letters.destination AND d.origin = letters.origin"
+    " AND d.number = letters.number AND d.deed"
+)
+
+
+def _asked(filters: LetterFilters) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield what is asked of a letter, and the values for it."""
     for column in ("destination", "site", "reason", "type"):
         wanted = getattr(filters, column)
         if wanted is not None:
-            where.append(f"{column} = ?")
-            asked.append(wanted)
+            yield f"{column} = ?", (wanted,)
+    if filters.since_ms is not None:
+        yield "time_ms >= ?", (filters.since_ms,)
+    if filters.until_ms is not None:
+        yield "time_ms < ?", (filters.until_ms,)
+    if filters.state == OPEN:
+        yield f"NOT {_HANDLED} != ?)", (Deed.ASKED,)
+    elif filters.state is not None:
+        yield f"{_HANDLED} = ?)", (filters.state,)
+
+
+def _letters(
+    connection: sqlite3.Connection, filters: LetterFilters, cursor: str | None, limit: int
+) -> Page:
+    asked = [
+        ("(time_ms, partition, offset) < (?, ?, ?)", _after(connection, cursor)),
+        *_asked(filters),
+    ]
+    conditions = " AND ".join(condition for condition, _ in asked)
     rows = connection.execute(
-        f"SELECT * FROM letters WHERE {' AND '.join(where)}"  # noqa: S608 - values are bound
+        f"SELECT * FROM letters WHERE {conditions}"  # noqa: S608 - values are bound
         " ORDER BY time_ms DESC, partition DESC, offset DESC LIMIT ?",
-        (*asked, limit + 1),
+        (*(value for _, values in asked for value in values), limit + 1),
     ).fetchall()
     more = None
     if len(rows) > limit:
         rows = rows[:limit]
         last = rows[-1]
         more = _cursor(connection, last["time_ms"], last["partition"], last["offset"])
-    return Page(letters=tuple(map(_read_letter, rows)), cursor=more)
+    return Page(letters=tuple(_read_letter(connection, row) for row in rows), cursor=more)
 
 
 def _letter(connection: sqlite3.Connection, place: Place) -> Letter | None:
     row = connection.execute(
         "SELECT * FROM letters WHERE partition = ? AND offset = ?", place
     ).fetchone()
-    return _read_letter(row) if row else None
+    return _read_letter(connection, row) if row else None
+
+
+def _handling(connection: sqlite3.Connection, partition: int, subject: Subject) -> Handling | None:
+    row = connection.execute(
+        "SELECT deed, made_ms, became FROM decisions"
+        " WHERE partition = ? AND destination = ? AND origin = ? AND number = ?",
+        (partition, *subject),
+    ).fetchone()
+    if row is None:
+        return None
+    became = None if row["became"] is None else Place(partition, row["became"])
+    return Handling(Deed(row["deed"]), row["made_ms"], became)
 
 
 def _find_letters(connection: sqlite3.Connection, value: str, limit: int) -> list[Letter]:
@@ -845,16 +949,18 @@ def _find_letters(connection: sqlite3.Connection, value: str, limit: int) -> lis
         " ORDER BY i.time_ms DESC, i.partition DESC, i.offset DESC LIMIT ?",
         (value, limit),
     )
-    return [_read_letter(row) for row in rows]
+    return [_read_letter(connection, row) for row in rows]
 
 
-def _read_letter(row: sqlite3.Row) -> Letter:
+def _read_letter(connection: sqlite3.Connection, row: sqlite3.Row) -> Letter:
+    subject = Subject(row["destination"], row["origin"], row["number"])
     return Letter(
         Place(row["partition"], row["offset"]),
         row["time_ms"],
-        dead.decode(row["record"]),
+        dead.decode_letter(row["record"]),
         row["id"],
         row["type"],
+        _handling(connection, row["partition"], subject),
     )
 
 
@@ -886,9 +992,17 @@ def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:
             max((row["made_ms"] for row in heard.get(name, ())), default=None),
             troubles.get(name),
             _behind(connection, heard.get(name, ())),
+            tuple(_pauses(connection, name)),
         )
         for name in sorted({*hour, *waiting, *heard, *troubles})
     ]
+
+
+def _pauses(connection: sqlite3.Connection, destination: str) -> Iterator[Paused]:
+    for row in connection.execute(
+        "SELECT endpoint, made_ms, detail FROM pauses WHERE destination = ?", (destination,)
+    ):
+        yield Paused(*row)
 
 
 def _behind(connection: sqlite3.Connection, rows: Rows) -> tuple[Place, ...]:

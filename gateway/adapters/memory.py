@@ -84,7 +84,8 @@ class _CompactedPart(_Part):
         self.last_ms = max(self.last_ms, now_ms)
         record = Record(draft.partition, self.next, self.last_ms, draft.value, draft.key)
         self._latest.pop(draft.key, None)
-        self._latest[draft.key] = record
+        if draft.value:
+            self._latest[draft.key] = record
         self.next += 1
         return record.offset
 

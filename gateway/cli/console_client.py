@@ -51,9 +51,21 @@ class ConsoleClient:
     def get(self, *path: str, **params: str | float | None) -> dict[str, Any]:
         """Return the answer to a question."""
         query = urlencode({name: value for name, value in params.items() if value is not None})
+        return self._ask(self._request(path, query))
+
+    def post(self, *path: str, **body: object) -> dict[str, Any]:
+        """Have something done; return what came of it."""
+        request = self._request(path)
+        request.data = orjson.dumps(body)
+        request.add_header("Content-Type", "application/json")
+        return self._ask(request)
+
+    def _request(self, path: tuple[str, ...], query: str = "") -> Request:
         where = "/".join(quote(part, safe="") for part in path)
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        request = Request(f"{self._address}/api/{where}?{query}", headers=headers)  # noqa: S310
+        return Request(f"{self._address}/api/{where}?{query}", headers=headers)  # noqa: S310
+
+    def _ask(self, request: Request) -> dict[str, Any]:
         try:
             with self._opener.open(request, timeout=ANSWER_SECONDS) as answer:
                 told: dict[str, Any] = orjson.loads(answer.read(ANSWER_BYTES))

@@ -9,15 +9,19 @@ from typing import Any
 import click
 
 from gateway.cli.console_client import ConsoleClient, ConsoleFailedError, WrongQuestionError
+from gateway.cli.handling import DONE, Handling
 from gateway.cli.ledger_text import (
     letter_lines,
     letter_table,
     news_lines,
+    pause_lines,
+    plain,
     plain_json,
     trace_lines,
 )
 from gateway.cli.options import config_option, configured
 from gateway.http.listen import Address, address_of
+from gateway.model.life import LETTER_STATES, OPEN
 
 _WAIT_SECONDS = 20
 _AGAIN_SECONDS = 2.0
@@ -108,6 +112,7 @@ def tail(
 def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) -> Iterator[Json]:
     """Follow until interrupted. A console that restarts is waited for; one word says so."""
     lost = False
+    paused: set[str] = set()
     while True:
         try:
             told = client.get("tail", after=cursor, wait=_WAIT_SECONDS, limit=200, **filters)
@@ -121,6 +126,8 @@ def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) ->
             continue
         lost = False
         cursor = told["cursor"]
+        for line in pause_lines(told["paused"], paused):
+            click.echo(line, err=True)
         yield from told["events"]
 
 
@@ -161,8 +168,23 @@ def dead_letters() -> None:
     """Show what was given up on, and what was rejected at ingest."""
 
 
+def _letter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command what says which letters."""
+    times = {"since": "Buried at this time or later.", "until": "Buried before this time."}
+    for name, told in times.items():
+        command = click.option(f"--{name}", metavar="TIME", help=told)(command)
+    return _filters("destination", "reason", "site", "type")(command)
+
+
 @dead_letters.command("list")
-@_filters("destination", "reason", "site", "type")
+@_letter_options
+@click.option(
+    "--state",
+    type=click.Choice([*LETTER_STATES, "all"]),
+    default=OPEN,
+    show_default=True,
+    help="Open: neither replayed nor dropped yet.",
+)
 @click.option(
     "--limit",
     type=click.IntRange(1, 100_000),
@@ -172,10 +194,11 @@ def dead_letters() -> None:
 )
 @_console_options
 def list_letters(
-    client: ConsoleClient, *, as_json: bool, limit: int, **filters: str | None
+    client: ConsoleClient, *, as_json: bool, limit: int, state: str, **filters: str | None
 ) -> None:
     """List dead letters, newest first."""
-    letters = list(_letters(client, limit, filters))
+    asked = None if state == "all" else state
+    letters = list(_letters(client, limit, {**filters, "state": asked}))
     if as_json:
         for letter in letters:
             click.echo(plain_json(letter))
@@ -184,10 +207,10 @@ def list_letters(
         click.echo(line)
 
 
-def _letters(client: ConsoleClient, limit: int, filters: dict[str, str | None]) -> Iterator[Json]:
+def _letters(client: ConsoleClient, limit: float, filters: dict[str, str | None]) -> Iterator[Json]:
     cursor: str | None = None
     while limit > 0:
-        told = client.get("dead-letters", limit=min(limit, 500), after=cursor, **filters)
+        told = client.get("dead-letters", limit=int(min(limit, 500)), after=cursor, **filters)
         yield from told["deadLetters"]
         limit -= len(told["deadLetters"])
         cursor = told["cursor"]
@@ -202,3 +225,83 @@ def show_letter(client: ConsoleClient, *, as_json: bool, value: str) -> None:
     """Show a dead letter: the event, the request, the answer."""
     letter = client.get("dead-letters", value)
     click.echo(plain_json(letter) if as_json else "\n".join(letter_lines(letter)))
+
+
+def _selection(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the letters that it is about: named, or all that filters leave."""
+    every = click.option("--all", "every", is_flag=True, help="All that are open.")
+    return click.argument("ids", metavar="[ID]...", nargs=-1)(_letter_options(every(command)))
+
+
+@dead_letters.command("replay")
+@_selection
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 10_000),
+    default=50.0,
+    show_default=True,
+    help="Letters a second, at most.",
+)
+@_console_options
+def replay_letters(
+    client: ConsoleClient,
+    *,
+    as_json: bool,
+    ids: tuple[str, ...],
+    every: bool,
+    rate: float,
+    **filters: str | None,
+) -> None:
+    """Deliver dead letters again: those with these IDs, or all open ones that the options leave.
+
+    Each goes to the destination that buried it, once, however often it is asked for; what ingest
+    had rejected goes through its checks again. Oldest first.
+    """
+    work = Handling(client, "replay", _selected(client, ids, filters, every=every), rate)
+    _finish(work, as_json=as_json)
+
+
+@dead_letters.command("drop")
+@_selection
+@click.option("--yes", is_flag=True, help="Do it; without, it is only said how many they are.")
+@_console_options
+def drop_letters(
+    client: ConsoleClient,
+    *,
+    as_json: bool,
+    ids: tuple[str, ...],
+    every: bool,
+    yes: bool,
+    **filters: str | None,
+) -> None:
+    """Let dead letters be: they are listed and replayed no more. The log keeps them 30 days."""
+    selected = _selected(client, ids, filters, every=every)
+    if not yes and selected:
+        raise click.UsageError(f"this would drop {len(selected)} dead letter(s): add --yes")
+    _finish(Handling(client, "drop", selected), as_json=as_json)
+
+
+def _selected(
+    client: ConsoleClient, ids: tuple[str, ...], filters: dict[str, str | None], *, every: bool
+) -> list[str]:
+    """Return the ids of the letters meant, oldest first."""
+    filtered = any(filters.values())
+    if bool(ids) + filtered + every != 1:
+        raise click.UsageError("say which: IDs, or options such as --destination, or --all")
+    if ids:
+        return list(ids)
+    letters = _letters(client, float("inf"), {**filters, "state": OPEN})
+    return [letter["id"] for letter in letters][::-1]
+
+
+def _finish(work: Handling, *, as_json: bool) -> None:
+    """Do it, tell of it, and exit with 1 when it was not done for each."""
+    for result in work.run():
+        if as_json:
+            click.echo(plain_json(result))
+        elif result["outcome"] not in DONE:
+            click.echo(plain(f"{result['id']}  {result['outcome']}: {result['detail']}"))
+    if not as_json:
+        click.echo(work.summary())
+    if work.undone:
+        raise click.exceptions.Exit(1)

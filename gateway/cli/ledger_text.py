@@ -62,6 +62,18 @@ def news_lines(event: Json, shown: dict[str, set[str]]) -> Iterator[str]:
             yield f"{head} {name}  {plain(fate['destination'])} {word}{plain(told)}"
 
 
+def pause_lines(now: Sequence[Json], shown: set[str]) -> Iterator[str]:
+    """Yield what is paused by now, and what goes on again, each once."""
+    paused = {plain(f"{each['destination']} {each['endpoint']}"): each for each in now}
+    for name in sorted(shown - paused.keys()):
+        shown.discard(name)
+        yield f"{name} goes on again"
+    for name in sorted(paused.keys() - shown):
+        shown.add(name)
+        each = paused[name]
+        yield f"{name} IS PAUSED since {_clock(each['since'])}: {plain(each['detail'])}"
+
+
 def _forget(shown: dict[str, set[str]]) -> None:
     """Keep the memory of a tail that runs for days small."""
     while len(shown) > 10_000:  # noqa: PLR2004 - of no account, as long as it is a bound
@@ -86,9 +98,29 @@ def trace_lines(told: Json) -> Iterator[str]:
     for event in events:
         yield from _life_lines(event)
         yield ""
+    yield from _behind_lines(told)
     if not events and not told["deadLetters"]:
         yield f"nothing found for {plain(told['id'])}"
     yield from _reach_lines(told, searched)
+
+
+def _behind_lines(told: Json) -> Iterator[str]:
+    """Yield what led to a sale, the oldest first."""
+    if not told["behind"]:
+        return
+    yield "behind the sale"
+    rows = [
+        (_clock(each["happenedAt"]), each["type"], each["id"], each["label"], _linked_by(each))
+        for each in told["behind"]
+    ]
+    yield from (f"  {line}" for line in table(rows))
+    if told["behindCut"]:
+        yield "  … and more: some of these ids are shared by many events"
+    yield ""
+
+
+def _linked_by(event: Json) -> str:
+    return f"by {', '.join(event['linkedBy'])}"
 
 
 def _life_lines(event: Json) -> Iterator[str]:
@@ -103,6 +135,10 @@ def _life_lines(event: Json) -> Iterator[str]:
     if receipt.get("derived"):
         derived = receipt["derived"]
         yield f"  made by ingest ({plain(derived['kind'])}) from {plain(derived['cause'])}"
+    if receipt.get("replay"):
+        replay = receipt["replay"]
+        again = f"replay {replay['number']} of {replay['of']}, for"
+        yield f"  {_clock(replay['askedAt'])}  {again} {plain(replay['destination'])} alone"
     yield f"  {_clock(event['takenAt'])}  durable in the log at {event['place']}"
     if event["copyOf"]:
         yield f"  a copy: the first with the same key is {event['copyOf']}"
@@ -157,22 +193,23 @@ def letter_table(letters: Sequence[Json]) -> Iterator[str]:
     if not letters:
         yield "no dead letter"
         return
-    head = ("ID", "BURIED", "DESTINATION", "REASON", "TYPE", "EVENT", "WHY")
+    head = ("ID", "BURIED", "DESTINATION", "REASON", "TYPE", "EVENT", "STATE", "WHY")
     yield from table([head, *map(_letter_row, letters)])
 
 
 def _letter_row(letter: Json) -> tuple[str, ...]:
     why = " ".join(str(part) for part in (letter["status"], letter["detail"]) if part)
-    names = ("destination", "reason", "eventType", "eventId")
+    names = ("destination", "reason", "eventType", "eventId", "state")
     return (letter["id"], _clock(letter["at"]), *(letter[name] for name in names), why)
 
 
 def letter_lines(letter: Json) -> Iterator[str]:
     """Yield one dead letter."""
     names = ("id", "at", "destination", "site", "reason", "detail", "eventType", "eventId")
-    more = ("eventPlace", "endpoint", "status", "attempts")
+    more = ("eventPlace", "endpoint", "status", "attempts", "buried")
     rows = [(name, letter[name]) for name in names + more if letter[name] not in {None, ""}]
-    yield from table(rows)
+    handled = letter["handled"]
+    yield from table([*rows, ("state", handled["explanation"] if handled else letter["state"])])
     for name in ("request", "answer"):
         if letter[name]:
             yield f"{name}:"

@@ -2,11 +2,13 @@
 
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
 
+SELDOM_SECONDS = 30.0
 LogFormat = Literal["text", "json"]
 
 
@@ -38,6 +40,26 @@ class _JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class _OnceInAWhile(logging.Filter):
+    """Lets a line with `extra={"seldom": True}` pass once in half a minute.
+
+    It is about trouble that goes on, of which every partition of every destination tells.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not getattr(record, "seldom", False):
+            return True
+        now = time.monotonic()
+        is_due = now >= self._due.get(record.msg, now)
+        if is_due:
+            self._due[record.msg] = now + SELDOM_SECONDS
+        return is_due
+
+
 def set_up(log_format: LogFormat) -> None:
     """Log what the gateway says from INFO on, what its libraries say from WARNING on.
 
@@ -45,6 +67,7 @@ def set_up(log_format: LogFormat) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if log_format == "json" else _TextLines())
+    handler.addFilter(_OnceInAWhile())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

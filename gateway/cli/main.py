@@ -9,6 +9,7 @@ import click
 from gateway import __version__
 from gateway.cli.ledger_commands import dead_letters, tail, trace
 from gateway.cli.options import FAILED, config_option
+from gateway.cli.postgrid_commands import postgrid_command
 from gateway.cli.serve import (
     console_command,
     deliver_command,
@@ -43,6 +44,7 @@ for _command in (
     tail,
     trace,
     dead_letters,
+    postgrid_command,
     snippet_command,
     openapi_command,
     config_command,

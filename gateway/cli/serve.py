@@ -23,6 +23,7 @@ _WORDS = {
     "console": "what became of each event",
     "voyado": "what Voyado would hold",
     "dub": "what Dub would hold",
+    "postgrid": "what PostGrid would hold: scan a mail piece by following its link",
     "public": "where the shop posts its events",
     "admin": "/metrics, /livez, /readyz",
 }
@@ -44,7 +45,7 @@ def port_option(command: Command) -> Command:
     return click.option(
         "--port-base",
         "ports",
-        type=click.IntRange(0, 65_530),
+        type=click.IntRange(0, 65_529),
         callback=lambda _context, _option, base: sandbox.PortPlan(base),
         help="Take this port and those after it; 0 takes free ones. "
         f"Without it: {', '.join(f'{name} {port}' for name, port in sandbox.PORTS.items())}.",
@@ -115,7 +116,7 @@ def _serve_role(
 def sandbox_command(
     ports: sandbox.PortPlan, dub_dialect: Literal["current", "2024"], log_format: LogFormat
 ) -> None:
-    """Run stand-ins of Voyado and Dub on loopback ports."""
+    """Run stand-ins of Voyado, Dub and PostGrid on loopback ports."""
     set_up(log_format)
     _serve(lambda: sandbox.run_sandbox(ports, _announce, dub_dialect))
 

@@ -16,8 +16,8 @@ class Book:
         self.open: dict[int, Entry] = {}
         """In the log's order."""
         self._failing: dict[int, Entry] = {}
-        self._failed_since: set[int] | None = None
-        """What the destination failed as a whole on since it last took an event, if it took one."""
+        self._failed_since: dict[str, set[int]] = {}
+        """By request kind of which it took one: what it has failed on since, as a whole."""
         self._newest: dict[str, Entry] = {}
         self._carts: dict[int, str] = {}
         """Of the entries in `_newest`, by offset."""
@@ -44,25 +44,28 @@ class Book:
 
     def failed_whole(self, entries: Iterable[Entry]) -> None:
         """Note failures that speak of the destination, of one request."""
-        if self._failed_since is not None:
-            self._failed_since.update(entry.offset for entry in entries)
+        for entry in entries:
+            if entry.item.kind in self._failed_since:
+                self._failed_since[entry.item.kind].add(entry.offset)
 
     def fails_alone(self, entry: Entry) -> bool:
-        """Whether the destination failed on nothing else since it last took an event."""
-        return self._failed_since is not None and self._failed_since <= {entry.offset}
+        """Whether the destination failed on no other of its kind since it last took one."""
+        failed = self._failed_since.get(entry.item.kind)
+        return failed is not None and failed <= {entry.offset}
 
-    def went_through(self, now_ms: int) -> None:
-        """Note that the destination took another event: those that fail now fail alone."""
-        self._failed_since = set()
+    def went_through(self, kind: str, now_ms: int) -> None:
+        """Note that the destination took an event of that kind: those that fail now fail alone."""
+        self._failed_since[kind] = set()
         for entry in self._failing.values():
-            if entry.alone_since_ms is None and entry.first_failed_ms is not None:
+            failed = entry.item.kind == kind and entry.first_failed_ms is not None
+            if failed and entry.alone_since_ms is None:
                 entry.alone_since_ms = now_ms
 
     def close(self, offset: int) -> Entry | None:
         """Let go of an entry that has its outcome."""
         self._failing.pop(offset, None)
-        if self._failed_since is not None:
-            self._failed_since.discard(offset)
+        for failed in self._failed_since.values():
+            failed.discard(offset)
         cart = self._carts.pop(offset, None)
         if cart is not None:
             del self._newest[cart]
@@ -91,14 +94,19 @@ def _open(entry: Entry) -> Open:
         entry.first_failed_ms,
         entry.alone_since_ms,
         entry.waits_since_ms,
+        entry.next_ms,
+        entry.limited,
     )
 
 
 def remembered(entry: Entry, memory: Open) -> Entry:
     """Return the entry with what a predecessor knew of it."""
     entry.attempts = memory.attempts
-    entry.item.tried = Tried(memory.tried)
+    if memory.tried is not Tried.NEVER:  # a replay knows what was tried before it
+        entry.item.tried = Tried(memory.tried)
     entry.first_failed_ms = memory.first_failed_ms
     entry.alone_since_ms = memory.alone_since_ms
     entry.waits_since_ms = memory.waits_since_ms
+    entry.next_ms = memory.next_ms
+    entry.limited = memory.limited
     return entry

@@ -1,6 +1,7 @@
 """What a worker writes: outcome-log entries and dead letters, made from what it knows. Pure."""
 
 from collections.abc import Sequence
+from typing import TypedDict
 
 import orjson
 
@@ -9,6 +10,7 @@ from gateway.deliver.lanes import Entry
 from gateway.model import envelope
 from gateway.model.attempt import Done, Reply, Request
 from gateway.model.dead import DeadLetter
+from gateway.model.envelope import Envelope
 from gateway.model.journal import Answer, Attempt, Postponed, Settled, excerpt
 from gateway.ports import Record
 
@@ -63,6 +65,8 @@ def letter(
         status=reply.status if reply else None,
         answer=reply.answer if reply else "",
         attempts=entry.attempts,
+        tried=entry.item.tried,
+        **_counted(entry.envelope),
     )
 
 
@@ -79,4 +83,16 @@ def unsent_letter(
         offset=record.offset,
         event=orjson.loads(record.value) if known else excerpt(record.value),
         detail=done.detail,
+        **_counted(known),
     )
+
+
+class _Count(TypedDict, total=False):
+    number: int
+    origin: int
+
+
+def _counted(known: Envelope | None) -> _Count:
+    """Return how often it has been buried now, and where it began."""
+    replay = known.replay if known else None
+    return {"number": replay.number + 1, "origin": replay.origin} if replay else {}

@@ -13,6 +13,8 @@ from gateway.ports import Buffer, BufferUnavailableError, Draft, Log
 OUTAGE_SECONDS = 0.5
 """Between tries while the buffer is away."""
 LOG = logging.getLogger("gateway.deliver")
+SELDOM = {"seldom": True}
+"""Of a line about trouble that goes on: once in a while is enough."""
 
 
 class Journal:
@@ -60,5 +62,10 @@ class Journal:
             try:
                 return await self._buffer.publish(log, drafts)
             except BufferUnavailableError as error:
-                LOG.warning("the buffer does not take the %s log, trying again: %s", log, error)
+                LOG.warning(
+                    "the buffer does not take the %s log, trying again: %s",
+                    log,
+                    error,
+                    extra=SELDOM,
+                )
             await asyncio.sleep(OUTAGE_SECONDS)

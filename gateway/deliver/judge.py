@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.deliver.settings import DestinationSettings
 from gateway.model.attempt import Done, Item, Skip
 from gateway.model.carts import Carts, Update
-from gateway.model.envelope import Envelope, UnreadableError, decode
+from gateway.model.envelope import Envelope, Replay, UnreadableError, decode
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings, Window
 from gateway.ports import Destination, Record
@@ -64,6 +64,8 @@ class Judge:
             return None
         if repeated:
             return Judged(envelope, Done(Outcome.DUPLICATE, self._why_repeated(envelope)))
+        if envelope.replay is not None:
+            return self._again(envelope, envelope.replay)
         self._remember_terms(envelope)
         if envelope.type == "cart":
             return self._cart(record, envelope)
@@ -72,11 +74,13 @@ class Judge:
     def _takes(self, envelope: Envelope) -> bool:
         if envelope.site not in self._sites or envelope.type not in self._settings.events:
             return False
+        if envelope.replay is not None:
+            return envelope.replay.destination == self._name
         recent = envelope.derived is not None and envelope.derived.kind == "recent"
         return self._destination.needs_contact or not recent
 
     def _cart(self, record: Record, envelope: Envelope) -> Judged:
-        key = envelope.site + "\x1f" + str(envelope.event["cartReference"])
+        key = _cart_key(envelope)
         closes = envelope.derived is not None
         if not closes and self._out_of_reach(envelope) and not self.carts.knows(key):
             # What became of this cart since is no longer known; to send it might take it back.
@@ -86,6 +90,22 @@ class Judge:
         if time_ms is None:
             return Judged(envelope, _superseded("an older state than the one before it in the log"))
         judged = self._ready(envelope, time_ms)
+        return Judged(envelope, judged.verdict, key)
+
+    def _again(self, envelope: Envelope, replay: Replay) -> Judged:
+        """Judge a replay: it stands at its original's place (rule 3)."""
+        key, time_ms = None, envelope.corrected_ms
+        if envelope.type == "cart":
+            key = _cart_key(envelope)
+            if replay.origin < self.window.first_offset():
+                return Judged(envelope, _superseded("the window no longer reaches its original"))
+            sent_ms = self.carts.sent_ms(key, replay.origin)
+            if sent_ms is None:
+                return Judged(envelope, _superseded("the cart has moved on since"))
+            time_ms = sent_ms
+        judged = self._ready(envelope, time_ms)
+        if isinstance(judged.verdict, Item) and judged.verdict.repeatable:
+            judged.verdict.tried = replay.tried
         return Judged(envelope, judged.verdict, key)
 
     def _ready(self, envelope: Envelope, time_ms: int) -> Judged:
@@ -107,6 +127,9 @@ class Judge:
         return Judged(envelope, item)
 
     def _out_of_reach(self, envelope: Envelope) -> bool:
+        """Whether a copy of it may be in the log, but no longer in the window."""
+        if envelope.replay is not None:
+            return not self.window.covers(envelope.replay.asked_ms)
         return self.window.may_be_copy(envelope.corrected_ms)
 
     def _remember_terms(self, envelope: Envelope) -> None:
@@ -119,6 +142,10 @@ class Judge:
         first = self._terms.get(envelope.dedup_key)
         same = first is None or first == _terms(envelope)
         return Reason.REPEATED if same else Reason.DIFFERS
+
+
+def _cart_key(envelope: Envelope) -> str:
+    return envelope.site + "\x1f" + str(envelope.event["cartReference"])
 
 
 def _terms(envelope: Envelope) -> tuple[object, object]:

@@ -5,12 +5,17 @@
 
 import heapq
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from gateway.model.attempt import Again, Item
 from gateway.model.envelope import Envelope
 
 UNCAPPED = 1 << 30
+Held = Mapping[str, float | None]
+"""Request kinds that wait: so many seconds more, or (None) until somebody says that it is over."""
+NOTHING: Held = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +43,12 @@ class Entry:
     waits_since_ms: int | None = None
     """When the destination first said that it waits for another event."""
     last: Again | None = None
+    next_ms: int | None = None
+    """Not to be attempted before."""
+    limited: bool = False
+    """Until then the destination asked for less."""
     queued_at: float = field(default=0.0)
+    not_before: float = field(default=0.0)
 
 
 class Lanes:
@@ -54,16 +64,33 @@ class Lanes:
         self._behind: dict[str, dict[int, Entry]] = {}
         """What yielded, by key and offset."""
 
-    def add(self, entry: Entry, now: float) -> None:
-        """Take in a new entry; it waits for those before it with the same key."""
+    def add(
+        self, entry: Entry, now: float, not_before: float = 0.0, *, yields: bool = False
+    ) -> None:
+        """Take in a new entry; it waits for those before it with the same key.
+
+        One that a predecessor had tried is ready at `not_before`; `yields` as in `again`.
+        """
         entry.queued_at = now
+        entry.not_before = not_before
         key = entry.item.key
+        if yields and key is not None:
+            self._yield(entry, key)
+            self._time(entry, not_before)
+            return
         if key is not None:
             chain = self._chains.setdefault(key, deque())
             chain.append(entry)
             if len(chain) > 1:
                 return
-        self._lane(entry).append(entry)
+        self._line_up(entry)
+
+    def _line_up(self, entry: Entry) -> None:
+        """Let the first of its key go, in its time."""
+        if entry.not_before:
+            self._time(entry, entry.not_before)
+        else:
+            self._lane(entry).append(entry)
 
     def again(self, entry: Entry, at: float, *, yields: bool = False) -> None:
         """Take back an entry whose request failed; it is ready at `at`.
@@ -73,8 +100,14 @@ class Lanes:
         """
         if yields and entry.item.key is not None:
             self._leave_chain(entry)
-            entry.behind = True
-            self._behind.setdefault(entry.item.key, {})[entry.offset] = entry
+            self._yield(entry, entry.item.key)
+        self._time(entry, at)
+
+    def _yield(self, entry: Entry, key: str) -> None:
+        entry.behind = True
+        self._behind.setdefault(key, {})[entry.offset] = entry
+
+    def _time(self, entry: Entry, at: float) -> None:
         self._timed[entry.offset] = (at, entry)
         heapq.heappush(self._timers, (at, entry.offset))
 
@@ -118,28 +151,37 @@ class Lanes:
         if not chain:
             del self._chains[key]
         elif was_first:
-            self._lane(chain[0]).append(chain[0])
+            self._line_up(chain[0])
 
-    def take(self, now: float, limit_of: dict[str, int]) -> list[Entry]:
-        """Return the next batch that is due, one kind, or an empty list.
+    def take(self, now: float, limit_of: dict[str, int], held: Held = NOTHING) -> list[Entry]:
+        """Return the next batch that is due, one kind but none of those `held`, or an empty list.
 
         A lane is due when it can fill a batch, or its first entry has waited `batch_seconds`.
         """
         self._wake(now)
-        due = [lane for kind, lane in self._ready.items() if self._due(lane, limit_of[kind], now)]
+        due = [
+            lane
+            for kind, lane in self._ready.items()
+            if kind not in held and self._due(lane, limit_of[kind], now)
+        ]
         if not due:
             return []
         lane = min(due, key=lambda each: each[0].queued_at)
         return _cut(lane, limit_of[lane[0].item.kind])
 
-    def seconds_until_due(self, now: float, limit_of: dict[str, int]) -> float | None:
+    def seconds_until_due(
+        self, now: float, limit_of: dict[str, int], held: Held = NOTHING
+    ) -> float | None:
         """Return how long until `take` may give something; None: not before more arrives."""
         times = [self._timers[0][0]] if self._next_timed() else []
         for kind, lane in self._ready.items():
-            if self._due(lane, limit_of[kind], now):
+            due = self._due(lane, limit_of[kind], now)
+            wait = held.get(kind, 0.0)
+            if due and wait == 0.0:
                 return 0.0
-            if lane:
-                times.append(lane[0].queued_at + self._batch_seconds)
+            if lane and wait is not None:
+                at = now if due else lane[0].queued_at + self._batch_seconds
+                times.append(max(at, now + wait))
         return max(0.0, min(times) - now) if times else None
 
     def _wake(self, now: float) -> None:

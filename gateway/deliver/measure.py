@@ -27,6 +27,7 @@ class Standing:
     lag_events: int
     oldest_seconds: float
     breaker_open: bool
+    paused: bool
     window_records: int
     window_seconds: float
 
@@ -64,6 +65,7 @@ class Standings:
         metrics.BUFFER_OLDEST_EVENT_AGE_SECONDS.labels(name).set(oldest)
         metrics.RETENTION_LEFT_SECONDS.labels(name).set(self._retention_seconds - oldest)
         metrics.BREAKER_OPEN.labels(name).set(any(each.breaker_open for each in owned))
+        metrics.PAUSED.labels(name).set(any(each.paused for each in owned))
         windows = _WINDOWS.values()
         metrics.WINDOW_RECORDS.set(max((each.window_records for each in windows), default=0))
         metrics.WINDOW_SECONDS.set(max((each.window_seconds for each in windows), default=0.0))

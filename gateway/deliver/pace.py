@@ -1,16 +1,34 @@
 """How fast requests may begin: rate, concurrency, breaker and `Retry-After`, of one destination.
 
-Rates are for the destination as a whole; a replica uses its share (owned partitions of all).
+Rates are for the destination as a whole; a replica uses its share (owned partitions of all). Each
+request kind has a brake: where a run of events is turned away as by a wrong setting, that kind is
+paused but for one try now and then, and people are told, instead of each event using up its time.
 """
 
 import asyncio
 import random
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from gateway.deliver.settings import DestinationSettings
-from gateway.model.attempt import WHOLE, Again, Reply
+from gateway.model.attempt import WHOLE, Again, Reply, Request
 from gateway.model.breaker import Breaker
 from gateway.model.bucket import Bucket
 from gateway.model.outcome import Reason
+
+BRAKE_EVENTS = 2
+"""Different events that must have been turned away: one alone may be at fault itself."""
+
+
+class Turn(NamedTuple):
+    """A request kind's brake was put on or taken off."""
+
+    kind: str
+    on: bool
+    detail: str
+    """The destination's answer, in short."""
 
 
 class Pace:
@@ -22,20 +40,39 @@ class Pace:
         self._owned = 0
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._breaker = Breaker()
+        self._brakes: dict[str, Breaker] = defaultdict(partial(Breaker, BRAKE_EVENTS))
         self._bucket = Bucket(self._rate, asyncio.get_running_loop().time())
         self._hold_until = 0.0
         self._ended = asyncio.Event()
         """Set, and replaced, whenever a request ends: who waits for the breaker looks again."""
+        self.listeners: set[Callable[[], None]] = set()
+        """Told whenever a request ends: a kind may be held no more."""
 
     @property
     def is_open(self) -> bool:
         """Whether the breaker holds requests back."""
         return self._breaker.is_open
 
+    @property
+    def is_braked(self) -> bool:
+        """Whether a request kind is paused as by a wrong setting."""
+        return any(each.is_open for each in self._brakes.values())
+
     def joined(self, partitions: int) -> None:
         """Count partitions owned (negative: given up); the rate follows."""
         self._owned += partitions
         self._bucket.rate = self._rate * max(1, self._owned) / self._partitions
+
+    def hold(self, seconds: float) -> None:
+        """Begin nothing for so long, as the destination asked for."""
+        now = asyncio.get_running_loop().time()
+        self._hold_until = max(self._hold_until, now + seconds)
+
+    def held(self) -> dict[str, float | None]:
+        """Return the request kinds that wait: for how long, or None, until a try has ended."""
+        now = asyncio.get_running_loop().time()
+        waits = {kind: brake.wait_seconds(now) for kind, brake in self._brakes.items()}
+        return {kind: wait for kind, wait in waits.items() if wait != 0.0}
 
     async def begin(self) -> None:
         """Wait until a request may begin. Pair it with `end`."""
@@ -61,26 +98,62 @@ class Pace:
                 return
             await asyncio.sleep(wait)
 
-    def end(self, reply: Reply | None) -> None:
-        """Note what came of the request; None when none was made after all."""
+    def took(self, kind: str) -> None:
+        """Note of which kind the request is that has begun."""
+        self._brakes[kind].begin()
+
+    def end(self, kind: str | None, exchange: tuple[Request, Reply] | None) -> Turn | None:
+        """Note what came of the request; None when none was made after all.
+
+        `kind` as in `took`, None where that was not called. Return what it did to the brake.
+        """
         self._slots.release()
-        if reply is None:
+        turn = None
+        if exchange is None:
             self._breaker.abandoned()
+            if kind is not None:
+                self._brakes[kind].abandoned()
         else:
-            self._learn(reply)
+            self._learn(exchange[1])
+            turn = self._brake(*exchange)
         self._ended.set()
         self._ended = asyncio.Event()
+        for listener in self.listeners:
+            listener()
+        return turn
 
     def _learn(self, reply: Reply) -> None:
-        now = asyncio.get_running_loop().time()
         again = [each for each in reply.verdicts if isinstance(each, Again)]
         whole = [each for each in again if each.reason in WHOLE]
         for each in whole:
             if each.after_seconds is not None:
-                self._hold_until = max(self._hold_until, now + each.after_seconds)
+                self.hold(each.after_seconds)
         if len(whole) < len(reply.verdicts):
             self._breaker.success()
-        elif all(each.reason is Reason.RATE_LIMITED for each in whole):
-            self._breaker.abandoned()  # it works, it only asks for less
+        elif all(each.reason in _ANSWERS for each in whole):
+            self._breaker.abandoned()  # it works; it asks for less, or the brake is for it
         else:
-            self._breaker.failure(now, random.random())  # noqa: S311 - jitter
+            self._breaker.failure(*_now_and_draw())
+
+    def _brake(self, request: Request, reply: Reply) -> Turn | None:
+        kind = request.items[0].kind
+        brake = self._brakes[kind]
+        was_on = brake.is_open
+        reasons = {each.reason if isinstance(each, Again) else None for each in reply.verdicts}
+        if reasons == {Reason.UNAUTHORIZED}:
+            brake.failure(*_now_and_draw(), map(id, request.items))
+        elif reasons <= WHOLE:
+            brake.abandoned()  # out of order, which says nothing of the settings
+        else:
+            brake.success()
+        if brake.is_open == was_on:
+            return None
+        detail = next((each.detail for each in reply.verdicts if isinstance(each, Again)), "")
+        return Turn(kind, brake.is_open, detail)
+
+
+_ANSWERS = frozenset({Reason.RATE_LIMITED, Reason.UNAUTHORIZED})
+
+
+def _now_and_draw() -> tuple[float, float]:
+    return asyncio.get_running_loop().time(), random.random()  # noqa: S311 - jitter

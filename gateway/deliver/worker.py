@@ -9,22 +9,24 @@ import logging
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn, TypeVar
 
 from gateway.deliver import entries, measure, policy
 from gateway.deliver.book import Book, remembered
-from gateway.deliver.journal import OUTAGE_SECONDS, Journal
+from gateway.deliver.journal import OUTAGE_SECONDS, SELDOM, Journal
 from gateway.deliver.judge import Judge, Judged, Routes, window_of
 from gateway.deliver.lanes import Entry, Lanes
-from gateway.deliver.pace import Pace
+from gateway.deliver.pace import Pace, Turn
 from gateway.deliver.restore import Place, Restore
 from gateway.deliver.settings import DestinationSettings
 from gateway.model.attempt import WHOLE, Again, Done, Item, Reply, Request
 from gateway.model.dead import DeadLetter
-from gateway.model.journal import Postponed, Settled
+from gateway.model.journal import Pause, Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
-from gateway.model.recovery import Recovery
+from gateway.model.recovery import Recovery, not_before
+from gateway.model.retry import RETRY_AFTER_SECONDS
 from gateway.model.window import DedupSettings
 from gateway.ports import (
     Assignment,
@@ -110,6 +112,7 @@ class _Worker:
     async def run(self, place: Place) -> None:
         ending = asyncio.ensure_future(self._assignment.ending.wait())
         tasks: list[asyncio.Future[Any]] = [ending]
+        self._parts.pace.listeners.add(self._wake.set)
         try:
             await self._catch_up(place)
             if ending.done():
@@ -125,6 +128,7 @@ class _Worker:
             await self._commit()
         finally:
             await _cancel([*tasks, self._failed, *self._attempts], quiet=True)
+            self._parts.pace.listeners.discard(self._wake.set)
             self._parts.standings.put(self._assignment.partition, None)
 
     # Reading and judging.
@@ -226,7 +230,19 @@ class _Worker:
             most = self._parts.destination.batch_limit(item.kind)
             self._limits[item.kind] = min(most, self._settings.batch_events)
         self._book.add(entry, judged.newest_of)
-        self._lanes.add(entry, self._loop.time())
+        self._line_up(entry)
+
+    def _line_up(self, entry: Entry) -> None:
+        """Let it wait its turn; one that a predecessor had tried, for as long as that one would."""
+        now = self._loop.time()
+        if entry.next_ms is None:
+            self._lanes.add(entry, now)
+            return
+        left = (entry.next_ms - self._parts.house.clock.now_ms()) / 1000
+        wait = min(max(0.0, left), RETRY_AFTER_SECONDS)
+        if entry.limited:
+            self._parts.pace.hold(wait)
+        self._lanes.add(entry, now, now + wait, yields=entry.waits_since_ms is not None)
 
     # Attempts.
 
@@ -236,14 +252,17 @@ class _Worker:
             await self._parts.pace.begin()
             batch = self._take_batch()
             if batch:
-                self._spawn(self._attempt(batch), self._attempted)
+                kind = batch[0].item.kind
+                self._parts.pace.took(kind)
+                self._spawn(self._attempt(batch), partial(self._attempted, kind))
             else:
-                self._parts.pace.end(None)
+                self._parts.pace.end(None, None)
 
     async def _until_due(self) -> None:
         while True:
             self._wake.clear()
-            wait = self._lanes.seconds_until_due(self._loop.time(), self._limits)
+            held = self._parts.pace.held()
+            wait = self._lanes.seconds_until_due(self._loop.time(), self._limits, held)
             if wait == 0:
                 return
             try:
@@ -257,7 +276,8 @@ class _Worker:
         now_ms = self._parts.house.clock.now_ms()
         batch = []
         over = []
-        for entry in self._lanes.take(self._loop.time(), self._limits):
+        held = self._parts.pace.held()
+        for entry in self._lanes.take(self._loop.time(), self._limits, held):
             done = policy.before_attempt(entry, self._settings, now_ms)
             if done is None:
                 entry.in_flight = True
@@ -285,14 +305,34 @@ class _Worker:
         if error is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    def _attempted(self, task: asyncio.Task[Reply | None]) -> None:
+    def _attempted(self, kind: str, task: asyncio.Task[tuple[Request, Reply] | None]) -> None:
         """Give back what `pace.begin` took: not in the task, which may be cancelled unbegun."""
         failed = task.cancelled() or task.exception() is not None
-        self._parts.pace.end(None if failed else task.result())
+        exchange = None if failed else task.result()
+        turn = self._parts.pace.end(kind, exchange)
+        if turn is not None and exchange is not None:
+            self._tell(turn, exchange[0].endpoint)
         self._wake.set()
 
-    async def _attempt(self, batch: list[Entry]) -> Reply | None:
-        """Make the attempt; return what came of its request, None where none was made."""
+    def _tell(self, turn: Turn, endpoint: str) -> None:
+        """Say loudly that a kind of request is paused, or goes on."""
+        now_ms = self._parts.house.clock.now_ms()
+        name = self._parts.name
+        if turn.on:
+            LOG.error(
+                "%s: %s is paused, as by a wrong setting: %s. Nothing is lost: mend address or key "
+                "and restart, or let it try again every few minutes",
+                name,
+                endpoint,
+                turn.detail,
+            )
+        else:
+            LOG.warning("%s: %s goes on again", name, endpoint)
+        pause = Pause(name, turn.kind, turn.on, now_ms, endpoint, turn.detail)
+        self._spawn(self._journal.write(pause))
+
+    async def _attempt(self, batch: list[Entry]) -> tuple[Request, Reply] | None:
+        """Make the attempt; return its request and what came of it, None where none was made."""
         request = self._request(batch)
         if request is None:
             await self._conclude(batch, None, _unmade(batch))
@@ -305,7 +345,7 @@ class _Worker:
             await self._confirm()
         reply = await self._send(request)
         await self._conclude(batch, request, reply)
-        return reply
+        return request, reply
 
     async def _confirm(self) -> None:
         """Make sure that the partition is still ours (rule 4)."""
@@ -339,7 +379,7 @@ class _Worker:
         """Decide what came of a request, write it, act on it."""
         now_ms = self._parts.house.clock.now_ms()
         if any(isinstance(each, Done) and each.outcome in _TAKEN for each in reply.verdicts):
-            self._book.went_through(now_ms)
+            self._book.went_through(batch[0].item.kind, now_ms)
         self._book.failed_whole(
             entry
             for entry, verdict in zip(batch, reply.verdicts, strict=True)
@@ -347,22 +387,24 @@ class _Worker:
         )
         settled: list[tuple[Entry, Settled]] = []
         postponed: list[tuple[Entry, Postponed]] = []
+        draw = random.random()  # noqa: S311 - jitter; one for all, so that a batch stays one
         for entry, verdict in zip(batch, reply.verdicts, strict=True):
             if isinstance(verdict, Done):
                 settled.append((entry, policy.settled(entry, verdict)))
                 continue
             if verdict.reason is Reason.SPLIT:
                 entry.cap = max(1, (len(batch) + 1) // 2)
-            decided = self._after_failure(entry, verdict, now_ms)
+            decided = self._after_failure(entry, verdict, now_ms, draw)
             if isinstance(decided, Settled):
                 settled.append((entry, decided))
             else:
                 postponed.append((entry, decided))
         await self._settle(settled, postponed, (request, reply) if request else None)
 
-    def _after_failure(self, entry: Entry, again: Again, now_ms: int) -> Settled | Postponed:
+    def _after_failure(
+        self, entry: Entry, again: Again, now_ms: int, draw: float
+    ) -> Settled | Postponed:
         policy.learn(entry, again, now_ms)
-        draw = random.random()  # noqa: S311 - jitter
         alone = again.reason not in WHOLE or self._book.fails_alone(entry)
         return policy.after_failure(entry, again, self._settings, now_ms, draw, alone=alone)
 
@@ -390,16 +432,19 @@ class _Worker:
                 if outcome.outcome in _TAKEN:
                     self._lanes.passed(entry, self._loop.time())
             self._close(outcomes)
+            began = (self._loop.time(), self._parts.house.clock.now_ms())
             for entry, each in postponed:
-                self._postpone(entry, each)
+                self._postpone(entry, each, *began)
         self._wake.set()
 
-    def _postpone(self, entry: Entry, postponed: Postponed) -> None:
+    def _postpone(self, entry: Entry, postponed: Postponed, now: float, now_ms: int) -> None:
         entry.in_flight = False
+        entry.next_ms = not_before(postponed)
+        entry.limited = postponed.reason is Reason.RATE_LIMITED
         self._book.failed(entry)
-        wait = (postponed.next_ms - self._parts.house.clock.now_ms()) / 1000
+        wait = (postponed.next_ms - now_ms) / 1000
         yields = entry.last is not None and entry.last.then is not None
-        self._lanes.again(entry, self._loop.time() + max(0.0, wait), yields=yields)
+        self._lanes.again(entry, now + max(0.0, wait), yields=yields)
 
     def _close(self, settled: Sequence[Settled]) -> None:
         now_ms = self._parts.house.clock.now_ms()
@@ -422,7 +467,8 @@ class _Worker:
                 await self._commit()
                 await self._stand()
             except BufferUnavailableError as error:
-                LOG.warning("%s: position not kept, trying again: %s", self._parts.name, error)
+                name = self._parts.name
+                LOG.warning("%s: position not kept, trying again: %s", name, error, extra=SELDOM)
 
     async def _expire(self) -> None:
         """Bury what has had its time, tried or not (rule 5)."""
@@ -462,7 +508,8 @@ class _Worker:
         standing = measure.Standing(
             span.next - self._book.commit_offset(),
             self._age_seconds(self._book.oldest_ms()),
-            self._parts.pace.is_open,
+            self._parts.pace.is_open or self._parts.pace.is_braked,
+            self._parts.pace.is_braked,
             len(window),
             self._age_seconds(window.reach_ms()),
         )

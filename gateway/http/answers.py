@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from gateway.ingest import Problem, Refused, Result, Taken
+from gateway.ports import Hook
 
 
 class Trouble(StrEnum):
@@ -27,6 +28,8 @@ class Trouble(StrEnum):
     HEADERS_TOO_LARGE = "headers_too_large"
     RATE_LIMITED = "rate_limited"
     BUSY = "busy"
+    WRONG_SIGNATURE = "wrong_signature"
+    STALE_SIGNATURE = "stale_signature"
     FAILED = "failed"
 
 
@@ -79,6 +82,15 @@ ANSWERS: dict[Problem | Trouble, Answer] = {
     ),
     Trouble.RATE_LIMITED: Answer(429, "Too many requests from this address; wait, then go on.", 1),
     Trouble.BUSY: Answer(503, "Too many requests at once; send the same request again.", 1),
+    Trouble.WRONG_SIGNATURE: Answer(
+        401,
+        "This is not signed with any of the source's webhook_secrets. Put the webhook's secret"
+        " there, whole, with its prefix.",
+    ),
+    Trouble.STALE_SIGNATURE: Answer(
+        401,
+        "This was signed too long ago, or this clock is wrong; see webhook_age_seconds.",
+    ),
     Trouble.FAILED: Answer(
         500, "The gateway failed, which is its own fault; send the same request again later."
     ),
@@ -102,6 +114,21 @@ def error_answer(problem: Problem | Trouble, detail: str = "") -> web.Response:
     if answer.retry_after_seconds is not None:
         response.headers["Retry-After"] = str(answer.retry_after_seconds)
     return response
+
+
+def hook_answer(hook: Hook) -> web.Response:
+    """Answer a webhook: exactly 200 for all that need not be sent again (postgrid.md, 4)."""
+    trouble = _HOOK_TROUBLES.get(hook)
+    if trouble is None:
+        return _json(200, {"outcome": hook})
+    return error_answer(trouble)
+
+
+_HOOK_TROUBLES: dict[Hook, Problem | Trouble] = {
+    Hook.WRONG_SIGNATURE: Trouble.WRONG_SIGNATURE,
+    Hook.STALE: Trouble.STALE_SIGNATURE,
+    Hook.UNAVAILABLE: Problem.UNAVAILABLE,
+}
 
 
 def events_answer(came: Taken | Refused) -> web.Response:

@@ -19,6 +19,11 @@ async def read_body(request: web.Request, seconds: float) -> bytes:
     """Return the body, inflated. Raises DeclinedError."""
     if request.content_type not in _TYPES:
         raise DeclinedError(Trouble.UNSUPPORTED_TYPE)
+    return await read_any_body(request, seconds)
+
+
+async def read_any_body(request: web.Request, seconds: float) -> bytes:
+    """Return the body, whatever it says that it is, inflated. Raises DeclinedError."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in _INFLATE:
         raise DeclinedError(Trouble.UNSUPPORTED_ENCODING)

@@ -7,7 +7,7 @@ It shows personal data, so it answers on loopback, to a browser that knows it by
 import asyncio
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,26 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from gateway.http.console_view import (
     event_json,
     letter_json,
+    paused_json,
     reading_json,
+    result_json,
     summary_json,
     trace_json,
 )
 from gateway.http.listen import Listen, address_of
 from gateway.ledger import Ledger
 from gateway.model.instant import parse_ms
-from gateway.model.life import ID_CHARACTERS, Filters, parse_place
+from gateway.model.life import (
+    ID_CHARACTERS,
+    LETTER_STATES,
+    Filters,
+    LetterFilters,
+    Place,
+    parse_place,
+)
 from gateway.model.outcome import Outcome
 from gateway.ports import BufferFailedError, IndexFailedError, Page
+from gateway.replay import MOST_LETTERS, Replay, Result
 
 MOST_EVENTS = 500
 MOST_WAIT_SECONDS = 25.0
@@ -90,13 +100,14 @@ class _Tails:
 
 
 _LEDGER = web.AppKey("ledger", Ledger)
+_REPLAY = web.AppKey("replay", Replay)
 _TAILS = web.AppKey("tails", _Tails)
 _PAGES = web.AppKey("pages", dict[str, tuple[bytes, str]])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def create_console(
-    ledger: Ledger, settings: ConsoleSettings, static_folder: Path
+    ledger: Ledger, replay: Replay, settings: ConsoleSettings, static_folder: Path
 ) -> web.Application:
     """Build the console app.
 
@@ -104,6 +115,7 @@ def create_console(
     """
     app = web.Application(middlewares=[_guard(settings), _answer_errors])
     app[_LEDGER] = ledger
+    app[_REPLAY] = replay
     app[_TAILS] = _Tails()
     app[_PAGES] = {}
     app.on_shutdown.append(_end_tails)
@@ -115,6 +127,8 @@ def create_console(
     app.router.add_get("/api/trace", _trace)
     app.router.add_get("/api/dead-letters", _letters)
     app.router.add_get("/api/dead-letters/{id}", _letter)
+    app.router.add_post("/api/dead-letters/replay", partial(_decide, Replay.replay))
+    app.router.add_post("/api/dead-letters/drop", partial(_decide, Replay.drop))
     app.router.add_get("/api/summary", _summary)
     app.on_response_prepare.append(_add_headers)
     return app
@@ -143,13 +157,21 @@ def _guard(settings: ConsoleSettings) -> Any:
         if is_local and not _is_loopback_name(request.host):
             return _refusal(403, "open the console by 127.0.0.1 or localhost")
         if request.path.startswith("/api/"):
-            if request.headers.get("Sec-Fetch-Site", "same-origin") not in {"same-origin", "none"}:
+            if not _is_own_page(request):
                 return _refusal(403, "another site's page may not read the console")
             if token and not _shows(request, token):
                 return _refusal(401, "this console wants its token: Authorization: Bearer …")
         return await handler(request)
 
     return guard
+
+
+def _is_own_page(request: web.Request) -> bool:
+    """Whether a browser says that the question comes from here, or no browser asks."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2] != request.host:
+        return False
+    return request.headers.get("Sec-Fetch-Site", "same-origin") in {"same-origin", "none"}
 
 
 def _is_loopback_name(host: str) -> bool:
@@ -238,7 +260,8 @@ async def _tail(request: web.Request) -> web.Response:
     page = tail.result()
     heard_ms = await _heard(ledger)
     events = [event_json(known, heard_ms) for known in page.events]
-    return _json({"events": events, "cursor": page.cursor})
+    paused = paused_json((await ledger.summary()).destinations)
+    return _json({"events": events, "cursor": page.cursor, "paused": paused})
 
 
 async def _trace(request: web.Request) -> web.Response:
@@ -249,14 +272,14 @@ async def _trace(request: web.Request) -> web.Response:
     trace = await request.app[_LEDGER].trace(
         value,
         older=before is not None or request.query.get("older") == "1",
-        before_ms=None if before is None else _instant(before),
+        before_ms=None if before is None else _instant(before, "before"),
     )
     return _json(trace_json(trace))
 
 
 async def _letters(request: web.Request) -> web.Response:
     page = await request.app[_LEDGER].letters(
-        _filters(request), request.query.get("after"), _limit(request)
+        _letter_filters(request), request.query.get("after"), _limit(request)
     )
     letters = [letter_json(letter) for letter in page.letters]
     return _json({"deadLetters": letters, "cursor": page.cursor})
@@ -272,6 +295,25 @@ async def _letter(request: web.Request) -> web.Response:
     return _json(letter_json(letter, whole=True))
 
 
+async def _decide(
+    decide: Callable[[Replay, Sequence[Place]], Awaitable[list[Result]]], request: web.Request
+) -> web.Response:
+    """Replay or drop the letters that the body names: `{"ids": ["0-17", …]}`."""
+    # A page elsewhere can't send this type without asking first, and is given no leave.
+    if request.content_type != "application/json":
+        return _refusal(415, "send the ids as application/json")
+    try:
+        ids = orjson.loads(await request.read())["ids"]
+        places = [parse_place(each) for each in ids]
+    except (ValueError, KeyError, TypeError):
+        places = [None]
+    asked = [place for place in places if place is not None]
+    if len(asked) != len(places) or not 0 < len(asked) <= MOST_LETTERS:
+        raise _WrongQuestionError(f'send {{"ids": ["0-17", …]}}, 1 to {MOST_LETTERS} of them')
+    results = await decide(request.app[_REPLAY], asked)
+    return _json({"results": [result_json(each) for each in results]})
+
+
 async def _summary(request: web.Request) -> web.Response:
     return _json(summary_json(await request.app[_LEDGER].summary()))
 
@@ -285,13 +327,33 @@ async def _heard(ledger: Ledger) -> dict[str, int]:
 
 
 def _filters(request: web.Request) -> Filters:
-    asked = {name: request.query.get(name) or None for name in Filters._fields}
+    outcome = _one_of(request, "outcome", sorted(_STATES))
+    return Filters(**_texts(request, "site", "type", "destination"), outcome=outcome)
+
+
+def _letter_filters(request: web.Request) -> LetterFilters:
+    since, until = (request.query.get(name) or None for name in ("since", "until"))
+    return LetterFilters(
+        **_texts(request, "site", "type", "destination", "reason"),
+        state=_one_of(request, "state", LETTER_STATES),
+        since_ms=_instant(since, "since") if since else None,
+        until_ms=_instant(until, "until") if until else None,
+    )
+
+
+def _texts(request: web.Request, *names: str) -> dict[str, Any]:
+    asked = {name: request.query.get(name) or None for name in names}
     for name, value in asked.items():
         if value is not None and len(value) > _FILTER_CHARACTERS:
             raise _WrongQuestionError(f"{name}: too long")
-    if asked["outcome"] and asked["outcome"] not in _STATES:
-        raise _WrongQuestionError(f"outcome: one of {', '.join(sorted(_STATES))}")
-    return Filters(**asked)
+    return asked
+
+
+def _one_of(request: web.Request, name: str, values: Sequence[str]) -> str | None:
+    value = request.query.get(name) or None
+    if value is not None and value not in values:
+        raise _WrongQuestionError(f"{name}: one of {', '.join(values)}")
+    return value
 
 
 def _limit(request: web.Request) -> int:
@@ -311,10 +373,10 @@ def _number(request: web.Request, name: str, default: float, least: float, most:
     return number
 
 
-def _instant(text: str) -> int:
+def _instant(text: str, name: str) -> int:
     try:
         return parse_ms(text)
     except ValueError:
         raise _WrongQuestionError(
-            "before: a time with its zone, as in 2026-11-21T10:15:00Z"
+            f"{name}: a time with its zone, as in 2026-11-21T10:15:00Z"
         ) from None

@@ -1,15 +1,19 @@
 """The console's JSON: what the ledger knows, as pages and programs get it. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.ledger import Reading, Searched, Summary, Trace
+from gateway.model.chain import Linked
 from gateway.model.envelope import Envelope, UnreadableError, decode
+from gateway.model.event import MAIL_TYPES
 from gateway.model.instant import format_ms
 from gateway.model.journal import excerpt
-from gateway.model.life import Fate, Known, Letter, Standing, Step, explain
+from gateway.model.life import Fate, Handling, Known, Letter, Paused, Place, Standing, Step, explain
+from gateway.replay import Result
 
-_NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId", "orderId")
+_MAIL_NAMED_BY = ("orderId", "status", "imbStatus")
+_NAMED_BY = ("cartReference", "invoiceId", "itemId", "eventName", "title", "customerId")
 _LABEL_CHARACTERS = 120
 
 Json = dict[str, Any]
@@ -42,6 +46,9 @@ def _label(known: Known) -> str:
     envelope = _read(known.record)
     if envelope is None:
         return "a record that is no event"
+    if envelope.type in MAIL_TYPES:
+        mail = (envelope.event.get(name) for name in _MAIL_NAMED_BY)
+        return " ".join(str(value) for value in mail if value)[:_LABEL_CHARACTERS]
     values = (envelope.event.get(name) for name in _NAMED_BY)
     return next((str(value) for value in values if value), "")[:_LABEL_CHARACTERS]
 
@@ -56,6 +63,18 @@ def _fate_json(fate: Fate, heard_ms: int | None) -> Json:
         "nextAt": _instant(fate.last.next_ms) if fate.last else None,
         "explanation": explain(fate, heard_ms),
         "deadLetter": str(fate.letter) if fate.letter else None,
+        "handled": _handling_json(fate.handling),
+    }
+
+
+def _handling_json(handling: Handling | None) -> Json | None:
+    if handling is None:
+        return None
+    return {
+        "deed": handling.deed.value,
+        "at": format_ms(handling.time_ms),
+        "replay": str(handling.became) if handling.became else None,
+        "explanation": str(handling),
     }
 
 
@@ -65,9 +84,19 @@ def trace_json(trace: Trace) -> Json:
         "id": trace.value,
         "events": [life_json(known, trace.heard_ms) for known in trace.events],
         "more": trace.more,
+        "behind": [_linked_json(each) for each in trace.behind],
+        "behindCut": trace.behind_cut,
         "deadLetters": [letter_json(letter) for letter in trace.letters],
         "reading": reading_json(trace.reading),
         "searched": _searched_json(trace.searched, trace.heard_ms) if trace.searched else None,
+    }
+
+
+def _linked_json(linked: Linked) -> Json:
+    return {
+        **event_json(linked.known),
+        "happenedAt": format_ms(linked.happened_ms),
+        "linkedBy": linked.by,
     }
 
 
@@ -85,7 +114,7 @@ def _receipt_json(known: Known) -> Json:
     envelope = _read(known.record)
     if envelope is None:
         return {"raw": excerpt(known.record)}
-    derived = envelope.derived
+    derived, replay = envelope.derived, envelope.replay
     return {
         "happenedAt": format_ms(envelope.own_ms),
         "receivedAt": format_ms(envelope.received_ms),
@@ -93,6 +122,14 @@ def _receipt_json(known: Known) -> Json:
         "consent": envelope.consent,
         "marks": envelope.marks,
         "derived": {"kind": derived.kind, "cause": derived.cause} if derived else None,
+        "replay": {
+            "destination": replay.destination,
+            "of": str(Place(known.place.partition, replay.origin)),
+            "number": replay.number,
+            "askedAt": format_ms(replay.asked_ms),
+        }
+        if replay
+        else None,
         "dedupKey": envelope.dedup_key,
         "event": envelope.event,
         "context": envelope.context,
@@ -141,10 +178,23 @@ def letter_json(letter: Letter, *, whole: bool = False) -> Json:
         "endpoint": found.endpoint,
         "status": found.status,
         "attempts": found.attempts,
+        "buried": found.number,
+        "state": letter.state,
+        "handled": _handling_json(letter.handling),
     }
     if whole:
         told |= {"request": found.request, "answer": found.answer, "event": found.event}
     return told
+
+
+def result_json(result: Result) -> Json:
+    """Return what came of replaying or dropping a letter."""
+    return {
+        "id": str(result.place),
+        "outcome": result.did.value,
+        "detail": result.detail,
+        "replay": str(result.became) if result.became else None,
+    }
 
 
 def reading_json(reading: Reading) -> Json:
@@ -172,6 +222,7 @@ def _standing_json(standing: Standing, now_ms: int) -> Json:
         "outcomesLastHour": standing.hour,
         "waiting": standing.waiting,
         "oldestWaitingSeconds": _age_seconds(standing.oldest_ms, now_ms),
+        "paused": [_paused_json(each) for each in standing.paused],
         "heardSecondsAgo": _age_seconds(standing.heard_ms, now_ms),
         "lastTrouble": {
             "at": format_ms(trouble.time_ms),
@@ -182,6 +233,23 @@ def _standing_json(standing: Standing, now_ms: int) -> Json:
         }
         if trouble
         else None,
+    }
+
+
+def paused_json(standings: Iterable[Standing]) -> list[Json]:
+    """Return what is paused, for who follows events."""
+    return [
+        {"destination": each.destination, **_paused_json(paused)}
+        for each in standings
+        for paused in each.paused
+    ]
+
+
+def _paused_json(paused: Paused) -> Json:
+    return {
+        "endpoint": paused.endpoint,
+        "since": format_ms(paused.since_ms),
+        "detail": paused.detail,
     }
 
 

@@ -9,8 +9,8 @@ _NAMES = {
     "clickId": "gateway_click",
     "contactId": "gateway_contact",
 }
-_ATTRIBUTES = "; Path=/; HttpOnly; Secure; SameSite=Lax"
-_LIFETIME = f"; Max-Age={LIFETIME_SECONDS}"
+_ATTRIBUTES = f"; Max-Age={LIFETIME_SECONDS}; Path=/; HttpOnly; Secure; SameSite=Lax"
+_DELETED = "; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax"
 _FIELDS = {name: field for field, name in _NAMES.items()}
 _LIMITS = {"visitorId": 100, "clickId": 100, "contactId": 64}
 """In characters, as for the fields of the wire."""
@@ -34,6 +34,6 @@ def read_cookies(header: str | None) -> dict[str, str]:
 def set_cookie(field: str, value: str | None) -> str:
     """Return the Set-Cookie header that remembers an id; with None, the one that deletes it."""
     if value is None:
-        return f"{_NAMES[field]}=; Max-Age=0{_ATTRIBUTES}"
+        return f"{_NAMES[field]}={_DELETED}"
     safe = value if value.isalnum() and value.isascii() else quote(value, safe="")
-    return f"{_NAMES[field]}={safe}{_LIFETIME}{_ATTRIBUTES}"
+    return f"{_NAMES[field]}={safe}{_ATTRIBUTES}"

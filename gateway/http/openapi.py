@@ -40,6 +40,20 @@ _PIXEL_ERRORS = (
     Trouble.BUSY,
 )
 
+_HOOK_ERRORS = (
+    Trouble.BAD_REQUEST,
+    Trouble.WRONG_SIGNATURE,
+    Trouble.STALE_SIGNATURE,
+    Trouble.NOT_FOUND,
+    Trouble.BODY_STALLED,
+    Trouble.TOO_LARGE,
+    Trouble.UNSUPPORTED_ENCODING,
+    Trouble.HEADERS_TOO_LARGE,
+    Trouble.FAILED,
+    Problem.UNAVAILABLE,
+    Trouble.BUSY,
+)
+
 
 def document() -> bytes:
     """Return the description as JSON."""
@@ -56,6 +70,7 @@ def document() -> bytes:
                 "/v1/events": {"post": _events(), "options": _preflight()},
                 "/v1/pixel.gif": {"get": _pixel()},
                 **_collectors(),
+                "/v1/hooks/postgrid/{source}": {"post": _hook()},
                 "/openapi.json": {
                     "get": {
                         "summary": "This description",
@@ -212,7 +227,14 @@ def _pixel() -> dict[str, Any]:
             _text("url", "query", required=False),
             _text("title", "query", required=False),
         ],
-        "responses": {"200": _content("image/gif", {"type": "string"}, "One transparent pixel")}
+        "responses": {
+            "200": _content("image/gif", {"type": "string"}, "One transparent pixel"),
+            "422": _content(
+                "image/gif",
+                {"type": "string"},
+                "The pixel too, but the event is rejected; the header Gateway-Rejection says why",
+            ),
+        }
         | _errors(_PIXEL_ERRORS),
     }
 
@@ -221,6 +243,27 @@ def _collectors() -> dict[str, Any]:
     plain = {f"/{name}": {"get": _collector([])} for name in SCRIPTS}
     immutable = {"get": _collector([_text("hash", "path")])}
     return plain | {f"/{hashed(name, '{hash}')}": immutable for name in SCRIPTS}
+
+
+def _hook() -> dict[str, Any]:
+    return {
+        "summary": "A webhook of PostGrid's",
+        "description": "Signed with one of the source's webhook_secrets: as a JSON Web Token, which"
+        " is the whole body, or as JSON with the header PostGrid-Signature. 200 means that what it"
+        " brings is durable, or that there is nothing new in it; anything else may be sent again.",
+        "parameters": [
+            _text("source", "path"),
+            _text("PostGrid-Signature", "header", required=False),
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        "responses": {
+            "200": _content("application/json", {"type": "object"}, "Need not be sent again")
+        }
+        | _errors(_HOOK_ERRORS),
+    }
 
 
 def _collector(parameters: list[dict[str, Any]]) -> dict[str, Any]:

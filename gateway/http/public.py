@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
@@ -16,8 +16,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from gateway.http.addresses import RateLimit, client_address
-from gateway.http.answers import DeclinedError, Trouble, error_answer, events_answer
-from gateway.http.bodies import read_body
+from gateway.http.answers import (
+    DeclinedError,
+    Trouble,
+    error_answer,
+    events_answer,
+    hook_answer,
+)
+from gateway.http.bodies import read_any_body, read_body
 from gateway.http.collector import (
     SCRIPTS,
     Collector,
@@ -29,9 +35,9 @@ from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
 from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, Problem, Receipt, Refused, Taken
-from gateway.metrics import REQUEST_SECONDS
+from gateway.metrics import HOOKS, REQUEST_SECONDS
 from gateway.model.instant import format_ms
-from gateway.ports import Clock
+from gateway.ports import Clock, Source
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +60,13 @@ def create_public(
     settings: HttpSettings,
     clock: Clock,
     collector: Path,
-    more: Iterable[web.AbstractRouteDef] = (),
+    sources: Mapping[str, Source] | None = None,
 ) -> web.Application:
     """Return the application. `collector` is the folder of the built script, read at start.
 
-    `more` are routes of other parts (hooks). Run it by `PublicRunner`.
+    `sources` are those that take webhooks. Run it by `PublicRunner`.
     """
-    public = _Public(ingest, settings, clock, collector)
+    public = _Public(ingest, settings, clock, collector, sources or {})
     app = web.Application(middlewares=[public.answer], handler_args=HANDLER_ARGS)
     app[_POST_EVENTS] = public.post_events
     app.on_startup.append(public.start)
@@ -70,8 +76,8 @@ def create_public(
             web.options(_EVENTS_PATH, public.preflight),
             web.get("/v1/pixel.gif", public.pixel, allow_head=False),
             web.get("/openapi.json", public.openapi),
+            web.post("/v1/hooks/postgrid/{source}", public.hook),
             *(each for name in SCRIPTS for each in public.script_routes(name)),
-            *more,
         ]
     )
     return app
@@ -147,8 +153,16 @@ _POST_EVENTS: web.AppKey[_Handler] = web.AppKey("post_events")
 class _Public:
     """The handlers, and what they share."""
 
-    def __init__(self, ingest: Ingest, settings: HttpSettings, clock: Clock, folder: Path) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        settings: HttpSettings,
+        clock: Clock,
+        folder: Path,
+        sources: Mapping[str, Source],
+    ) -> None:
         self._ingest = ingest
+        self._sources = sources
         self._settings = settings
         self._clock = clock
         self._folder = folder
@@ -203,6 +217,21 @@ class _Public:
         _remember(response, came)
         return response
 
+    async def hook(self, request: web.Request) -> web.StreamResponse:
+        """Take in a source's webhook. One address sends them all: the rate per address is not its.
+
+        It goes through the same ingest as posted events, and has the same room and limits.
+        """
+        name = request.match_info["source"]
+        source = self._sources.get(name)
+        if source is None:
+            return error_answer(Trouble.NOT_FOUND)
+        with self._room:
+            body = await read_any_body(request, self._settings.body_seconds)
+            came = await source.receive(body, request.headers)
+        HOOKS.labels(name, came).inc()
+        return hook_answer(came)
+
     async def preflight(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Origin") not in self._ingest.keys.origins:
             return error_answer(Problem.ORIGIN_NOT_ALLOWED)
@@ -243,9 +272,7 @@ class _Public:
             came = await self._ingest.take(orjson.dumps(body), receipt)
         if isinstance(came, Refused):
             return error_answer(came.problem)
-        return web.Response(
-            body=PIXEL, content_type="image/gif", headers={"Cache-Control": "private, no-cache"}
-        )
+        return _pixel_answer(came)
 
     def script_routes(self, name: str) -> list[web.RouteDef]:
         """Return the routes of a script: by its plain name, and by the one with its hash."""
@@ -302,6 +329,16 @@ async def _answered(request: web.Request, handler: _Handler, route: str) -> web.
     except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer it can use
         _log.exception("a request to %s failed", route)
         return error_answer(Trouble.FAILED)
+
+
+def _pixel_answer(came: Taken) -> web.Response:
+    """Answer with the image in any case: where the event was rejected, the status says so."""
+    refusal = came.results[0].refusal
+    headers = {"Cache-Control": "private, no-cache"}
+    if refusal is not None:
+        headers["Gateway-Rejection"] = refusal.reason
+    status = HTTPStatus.OK if refusal is None else HTTPStatus.UNPROCESSABLE_ENTITY
+    return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
 def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:

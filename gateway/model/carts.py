@@ -5,6 +5,11 @@ ties by the log.
 """
 
 from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+CART_BYTES = 220
+"""A cart in memory; measured with a million of them."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -19,55 +24,123 @@ class Update:
     """An emptied cart that a sale derived: later than all of its cart before it in the log."""
 
 
-@dataclass(slots=True)
-class _Cart:
-    newest: Update
+class _Marked(NamedTuple):
+    """An update, its sender as a part of its hash."""
+
+    offset: int
+    sender: int | None
+    own_ms: int
+    corrected_ms: int
+    closes: bool
+
+
+class _Cart(NamedTuple):
+    newest: _Marked
     sent_ms: int
     last_offset: int
 
 
 class Carts:
-    """The newest state of each cart of one partition, within the window."""
+    """The newest state of each cart of one partition, within the window.
+
+    A cart takes CART_BYTES, so that a window full of them has room: it is kept packed, and keys
+    and senders as 60 bits of their hashes, as in the window.
+    """
 
     def __init__(self, step_ms: int) -> None:
         """`step_ms`: the precision of the time sent, which rises by at least that much."""
         self._step = step_ms
-        self._carts: dict[str, _Cart] = {}
+        self._carts: dict[int, bytes] = {}
+        """Last in order is what was touched last."""
+        self._floor = 0
+        self._purged = 0
 
     def __len__(self) -> int:
         return len(self._carts)
 
     def see(self, key: str, update: Update) -> int | None:
         """Take in an update; the time to send for it in ms, or None when a newer one is known."""
-        cart = self._carts.pop(key, None)
+        cart = self._find(key)
         rounded = update.corrected_ms - update.corrected_ms % self._step
         if cart is None:
-            self._carts[key] = _Cart(update, rounded, update.offset)
+            self._put(key, _Cart(_marked(update), rounded, update.offset))
             return rounded
-        self._carts[key] = cart  # last in order again: the front is what was touched longest ago
-        cart.last_offset = update.offset
-        if not _newer(update, cart.newest):
+        marked = _marked(update)
+        if not _newer(marked, cart.newest):
+            self._put(key, cart._replace(last_offset=update.offset))
             return None
-        cart.newest = _later(update, cart.newest) if update.closes else update
-        cart.sent_ms = max(rounded, cart.sent_ms + self._step)
-        return cart.sent_ms
+        newest = _later(marked, cart.newest) if update.closes else marked
+        sent_ms = max(rounded, cart.sent_ms + self._step)
+        self._put(key, _Cart(newest, sent_ms, update.offset))
+        return sent_ms
 
     def knows(self, key: str) -> bool:
         """Whether an update of the cart is in the window."""
-        return key in self._carts
+        return self._find(key) is not None
+
+    def sent_ms(self, key: str, offset: int) -> int | None:
+        """Return the time to send for the update at `offset`; None where it is not the newest."""
+        cart = self._find(key)
+        return cart.sent_ms if cart and cart.newest.offset == offset else None
 
     def forget_below(self, offset: int) -> None:
-        """Drop carts whose last update lies below the window's first offset."""
+        """Forget carts whose last update lies below the window's first offset.
+
+        They are unknown at once, and give back their room a good many at a time: each look at a
+        dictionary's front passes all the holes there.
+        """
+        self._floor = offset
+        if offset - self._purged < max(1024, len(self._carts) // 8):
+            return
+        self._purged = offset
         gone = []
-        for key, cart in self._carts.items():
-            if cart.last_offset >= offset:
+        for mark, packed in self._carts.items():
+            if _unpacked(packed).last_offset >= offset:
                 break
-            gone.append(key)
-        for key in gone:
-            del self._carts[key]
+            gone.append(mark)
+        for mark in gone:
+            del self._carts[mark]
+
+    def _find(self, key: str) -> _Cart | None:
+        packed = self._carts.get(_mark(key))
+        cart = _unpacked(packed) if packed else None
+        return cart if cart and cart.last_offset >= self._floor else None
+
+    def _put(self, key: str, cart: _Cart) -> None:
+        mark = _mark(key)
+        self._carts.pop(mark, None)
+        newest = cart.newest
+        self._carts[mark] = _PACKED.pack(
+            newest.offset,
+            _NOBODY if newest.sender is None else newest.sender,
+            newest.own_ms,
+            newest.corrected_ms,
+            newest.closes,
+            cart.sent_ms,
+            cart.last_offset,
+        )
 
 
-def _newer(update: Update, than: Update) -> bool:
+_PACKED = Struct("<qqqq?qq")
+_NOBODY = 1 << 62
+
+
+def _mark(text: str) -> int:
+    return hash(text) >> 4
+
+
+def _marked(update: Update) -> _Marked:
+    sender = None if update.sender is None else _mark(update.sender)
+    return _Marked(update.offset, sender, update.own_ms, update.corrected_ms, update.closes)
+
+
+def _unpacked(packed: bytes) -> _Cart:
+    offset, sender, own_ms, corrected_ms, closes, sent_ms, last_offset = _PACKED.unpack(packed)
+    known = None if sender == _NOBODY else sender
+    return _Cart(_Marked(offset, known, own_ms, corrected_ms, closes), sent_ms, last_offset)
+
+
+def _newer(update: _Marked, than: _Marked) -> bool:
     if update.closes:
         return True
     if update.sender is not None and update.sender == than.sender:
@@ -75,10 +148,10 @@ def _newer(update: Update, than: Update) -> bool:
     return update.corrected_ms >= than.corrected_ms
 
 
-def _later(close: Update, than: Update) -> Update:
+def _later(close: _Marked, than: _Marked) -> _Marked:
     """Return the close at a place no earlier than what it closes, so that nothing older follows."""
     same = close.sender is not None and close.sender == than.sender
-    return Update(
+    return _Marked(
         close.offset,
         close.sender,
         max(close.own_ms, than.own_ms) if same else close.own_ms,

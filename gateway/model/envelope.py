@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 import orjson
 
+from gateway.model.attempt import Tried
 from gateway.model.instant import format_ms, parse_ms
 
 FORMAT = 1
 """Written into each record, so that a later version can tell what it reads."""
+_LATEST_MS = 253_402_300_800_000
+"""The year 10000: no instant from then on can be written as a date."""
 
 
 class UnreadableError(ValueError):
@@ -26,6 +29,21 @@ class Derived:
     kind: Literal["close", "recent"]
     cause: str
     """The id of the event that it was made from."""
+
+
+@dataclass(slots=True, frozen=True)
+class Replay:
+    """A dead letter's event, published again for the destination that had buried it."""
+
+    destination: str
+    origin: int
+    """The offset of the first record in the same partition: it stands at that one's place."""
+    number: int
+    """How often it had been buried."""
+    asked_ms: int
+    """When it was first asked for."""
+    tried: Tried = Tried.NEVER
+    """What was known of the requests made before."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +65,7 @@ class Envelope:
     marks: tuple[str, ...] = ()
     """Remarks from a closed set: `clock` (time corrected), `server` (a server key), `bot`,
     `prerender` (sent while a browser rendered the page ahead of a visit)."""
+    replay: Replay | None = None
 
     @property
     def type(self) -> str:
@@ -120,12 +139,19 @@ class Writer:
         self._head = orjson.dumps(head)[:-1] + b","
 
     def write(
-        self, dedup_key: str, corrected_ms: int, event: dict[str, Any], derived: Derived | None
+        self,
+        dedup_key: str,
+        corrected_ms: int,
+        event: dict[str, Any],
+        derived: Derived | None,
+        replay: Replay | None = None,
     ) -> bytes:
         """Return the value of one record."""
         rest: dict[str, Any] = {"key": dedup_key, "corrected": corrected_ms, "event": event}
         if derived is not None:
             rest["derived"] = (derived.kind, derived.cause)
+        if replay is not None:
+            rest["replay"] = replay
         return self._head + orjson.dumps(rest)[1:]
 
 
@@ -134,16 +160,22 @@ def encode(envelope: Envelope) -> bytes:
     writer = Writer(
         envelope.site, envelope.received_ms, envelope.consent, envelope.context, envelope.marks
     )
-    return writer.write(envelope.dedup_key, envelope.corrected_ms, envelope.event, envelope.derived)
+    return writer.write(
+        envelope.dedup_key,
+        envelope.corrected_ms,
+        envelope.event,
+        envelope.derived,
+        envelope.replay,
+    )
 
 
 def decode(value: bytes) -> Envelope:
-    """Read a record's value. Raises UnreadableError."""
+    """Read a record's value. Raises UnreadableError, also where a part is missing or of no use."""
     try:
         record = orjson.loads(value)
         if record["v"] != FORMAT:
             raise UnreadableError(f"format {record['v']!r}, this version reads {FORMAT}")
-        derived = record.get("derived")
+        derived, replay = record.get("derived"), record.get("replay")
         envelope = Envelope(
             site=record["site"],
             dedup_key=record["key"],
@@ -154,8 +186,10 @@ def decode(value: bytes) -> Envelope:
             context=record["context"],
             derived=Derived(*derived) if derived else None,
             marks=tuple(record.get("marks", ())),
+            replay=_replay(replay) if replay else None,
         )
-        _ = (envelope.type, envelope.id, envelope.own_ms)
+        _ = envelope.own_ms
+        _check(envelope)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
     except UnreadableError:
@@ -163,3 +197,25 @@ def decode(value: bytes) -> Envelope:
     except ValueError as error:
         raise UnreadableError(str(error)) from error
     return envelope
+
+
+def _replay(plain: dict[str, Any]) -> Replay:
+    return Replay(**{**plain, "tried": Tried(plain["tried"])})
+
+
+def _check(envelope: Envelope) -> None:
+    """Refuse what judging could not stand: a record is written whole, or it is not ours."""
+    event = envelope.event
+    context: Any = envelope.context
+    texts: list[Any] = [envelope.site, envelope.dedup_key, event.get("type"), event.get("id")]
+    if event.get("type") == "cart":
+        texts.append(event.get("cartReference"))
+    if not all(isinstance(each, str) and each for each in texts):
+        raise UnreadableError("site, key, type, id or cartReference is missing or no text")
+    if not isinstance(context, dict) or envelope.consent not in {"full", "limited"}:
+        raise UnreadableError("context is no object, or consent is none that is known")
+    numbers: list[Any] = [envelope.received_ms, envelope.corrected_ms]
+    if envelope.replay is not None:
+        numbers += [envelope.replay.asked_ms, envelope.replay.origin, envelope.replay.number]
+    if not all(type(each) is int and 0 <= each < _LATEST_MS for each in numbers):
+        raise UnreadableError("an instant or another number is missing or none")

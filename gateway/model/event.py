@@ -255,6 +255,48 @@ Event = Annotated[
 ]
 EventType = Literal["page", "product", "cart", "lead", "sale", "customer", "custom"]
 
+
+@_strict
+class MailPiece(Base, total=False):
+    """What events about a piece of direct mail have, besides the ids in its order's metadata."""
+
+    orderId: Required[Id100]
+    live: bool | None
+    """False: test mode, nothing was mailed."""
+
+
+@_strict
+class MailVisit(MailPiece, total=False):
+    """Somebody followed the link of a mail piece. A source brings it."""
+
+    type: Required[Literal["mail_visit"]]
+    trackerId: Required[Id100]
+    device: Text500 | None
+    ipAddress: Annotated[str, StringConstraints(max_length=64)] | None
+    """Truncated: of IPv4 the last byte is 0, of IPv6 all but the first 48 bits."""
+
+
+@_strict
+class MailOrder(MailPiece, total=False):
+    """A mail piece's order is new, or has another state. A source brings it."""
+
+    type: Required[Literal["mail_order"]]
+    kind: Id64 | None
+    status: Id64 | None
+    imbStatus: Id64 | None
+    imbDate: Id64 | None
+    imbZipCode: Id64 | None
+    trackingNumber: Id100 | None
+    extraService: Id64 | None
+    mailingClass: Id64 | None
+    sendDate: Id64 | None
+    description: Text500 | None
+
+
+MailType = Literal["mail_visit", "mail_order"]
+MAIL_TYPES: tuple[MailType, ...] = get_args(MailType)
+"""What sources bring; nobody may post it."""
+
 TYPES: tuple[EventType, ...] = get_args(EventType)
 EVENT: TypeAdapter[Any] = TypeAdapter(Event)
 """Gives a plain dict. Raises pydantic's ValidationError, see `gateway.model.refusal`."""

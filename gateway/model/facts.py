@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.model import dead, journal
+from gateway.model.dead import Subject
 from gateway.model.envelope import Envelope, UnreadableError, decode
 from gateway.model.journal import Answer, Attempt, Snapshot
 from gateway.model.life import (
     ID_CHARACTERS,
     ID_FIELDS,
     Buried,
+    Decided,
     Fate,
     Known,
     Noted,
@@ -42,6 +44,7 @@ def _taken(place: Place, time_ms: int, value: bytes, routes: Routes) -> Taken:
     ids = list(_ids([envelope.fields()]))
     if envelope.derived:
         ids.append(envelope.derived.cause)
+    replay = envelope.replay
     return Taken(
         place=place,
         time_ms=time_ms,
@@ -52,15 +55,18 @@ def _taken(place: Place, time_ms: int, value: bytes, routes: Routes) -> Taken:
         ids=tuple(dict.fromkeys(ids)),
         destinations=_destinations(envelope, routes),
         record=value,
+        replay=Subject(replay.destination, replay.origin, replay.number) if replay else None,
     )
 
 
 def _destinations(envelope: Envelope, routes: Routes) -> tuple[str, ...]:
     needed = {envelope.type}
+    replay = envelope.replay
     if envelope.derived and envelope.derived.kind == "recent":
         needed.add(RECENT)
     taking = routes.get(envelope.site, {})
-    return tuple(sorted(name for name, types in taking.items() if needed <= types))
+    names = taking.keys() & {replay.destination} if replay else taking
+    return tuple(sorted(name for name in names if needed <= taking[name]))
 
 
 def read_entry(place: Place, time_ms: int, value: bytes) -> Noted | None:
@@ -71,12 +77,14 @@ def read_entry(place: Place, time_ms: int, value: bytes) -> Noted | None:
         return None
 
 
-def read_letter(place: Place, time_ms: int, value: bytes) -> Buried | None:
-    """Read a record of `dead`; None when it is no dead letter that this version knows."""
+def read_letter(place: Place, time_ms: int, value: bytes) -> Buried | Decided | None:
+    """Read a record of `dead`; None when it is none that this version knows."""
     try:
         letter = dead.decode(value)
     except ValueError:
         return None
+    if isinstance(letter, dead.Decision):
+        return Decided(place, time_ms, letter)
     layers = list(_layers(letter.event))
     return Buried(
         place=place,

@@ -75,6 +75,10 @@ class Open:
     first_failed_ms: int | None = None
     alone_since_ms: int | None = None
     waits_since_ms: int | None = None
+    next_ms: int | None = None
+    """Not to be attempted before; None where a new try may succeed at once."""
+    limited: bool = False
+    """Until then the destination asked for less of everything."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -87,12 +91,26 @@ class Snapshot:
     open: tuple[Open, ...] = field(default=())
 
 
-Entry = Attempt | Answer | Snapshot
+@dataclass(slots=True, frozen=True)
+class Pause:
+    """A request kind is paused as by a wrong setting, or goes on again."""
 
-_KINDS: dict[type, Literal["attempt", "answer", "snapshot"]] = {
+    destination: str
+    request_kind: str
+    on: bool
+    time_ms: int
+    endpoint: str
+    detail: str = ""
+    """The destination's answer, in short."""
+
+
+Entry = Attempt | Answer | Snapshot | Pause
+
+_KINDS: dict[type, Literal["attempt", "answer", "snapshot", "pause"]] = {
     Attempt: "attempt",
     Answer: "answer",
     Snapshot: "snapshot",
+    Pause: "pause",
 }
 
 
@@ -115,6 +133,8 @@ def decode(value: bytes) -> Entry:
             return Attempt(**{**plain, "offsets": tuple(plain["offsets"])})
         if kind == "snapshot":
             return Snapshot(**{**plain, "open": tuple(map(_open, plain["open"]))})
+        if kind == "pause":
+            return Pause(**plain)
         if kind == "answer":
             return _answer(plain)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:

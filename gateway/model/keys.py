@@ -7,6 +7,8 @@ so no two sites' keys are ever equal.
 
 from typing import Any
 
+from gateway.model.dead import Subject
+
 
 def dedup_key(site: str, event: dict[str, Any], own_us: int) -> str:
     """Return the key; `own_us` is the event's time in microseconds, by the sender's own clock."""
@@ -28,6 +30,14 @@ def recent_key(site: str, view_id: str) -> str:
     return f"recent:{site}:{view_id}"
 
 
+def replay_key(subject: Subject) -> str:
+    """Return the dedup key of a replay: by letter and number, so that asking twice delivers once.
+
+    A letter's partition is part of it unsaid: keys are compared within one.
+    """
+    return f"replay:{subject.destination}:{subject.origin}:{subject.number}"
+
+
 def answer_key(key: str, event: dict[str, Any]) -> str:
     """Return the key by which ingest answers retries itself.
 
@@ -44,6 +54,8 @@ def routing_key(event: dict[str, Any], context: dict[str, Any]) -> str:
     kind = event["type"]
     if kind == "cart":
         return str(event["cartReference"])
+    if kind in {"mail_visit", "mail_order"}:
+        return str(event["orderId"])
     if kind in {"lead", "sale", "customer"}:
         customer = _merged("customerId", event, context)
         if customer:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gateway.model.dead import DeadLetter
+from gateway.model.dead import DeadLetter, Decision, Deed, Subject
 from gateway.model.instant import format_ms
 from gateway.model.journal import Entry
 from gateway.model.outcome import Outcome, Reason
@@ -63,6 +63,8 @@ class Taken:
     ids: tuple[str, ...]
     destinations: tuple[str, ...]
     record: bytes
+    replay: Subject | None = None
+    """Where it is a replay, of what."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -87,7 +89,34 @@ class Buried:
     record: bytes
 
 
-Fact = Taken | Noted | Buried
+@dataclass(slots=True, frozen=True)
+class Decided:
+    """A record of `dead` that says what was done about letters."""
+
+    place: Place
+    time_ms: int
+    decision: Decision
+
+
+Fact = Taken | Noted | Buried | Decided
+
+
+@dataclass(slots=True, frozen=True)
+class Handling:
+    """What was done about a dead letter, last."""
+
+    deed: Deed
+    time_ms: int
+    became: Place | None = None
+    """Its replay's place in `events`, where that is one record and known."""
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        at = format_ms(self.time_ms)
+        if self.deed is Deed.ASKED:
+            return f"a replay was asked for at {at}; whether it was published is not known"
+        became = f" as {self.became}" if self.became else ""
+        return f"{self.deed.value} at {at}{became}"
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,6 +158,8 @@ class Fate:
     """While it waits: the last thing done about it."""
     letter: Place | None = None
     """Its dead letter's place in `dead`."""
+    handling: Handling | None = None
+    """What was done about that letter."""
 
     @property
     def state(self) -> str:
@@ -167,6 +198,24 @@ class Letter:
     letter: DeadLetter
     id: str = ""
     type: str = ""
+    handling: Handling | None = None
+    """None: nothing was done about it yet."""
+
+    @property
+    def subject(self) -> Subject:
+        """What a replay or a drop of it is about."""
+        return self.letter.subject(self.place.offset)
+
+    @property
+    def state(self) -> str:
+        """`open`, `replayed` or `dropped`; still open where a replay may not have been written."""
+        if self.handling is None or self.handling.deed is Deed.ASKED:
+            return OPEN
+        return self.handling.deed.value
+
+
+OPEN = "open"
+LETTER_STATES = (OPEN, Deed.REPLAYED.value, Deed.DROPPED.value)
 
 
 class Filters(NamedTuple):
@@ -177,16 +226,30 @@ class Filters(NamedTuple):
     outcome: str | None = None
     """An Outcome, or `waiting`."""
     destination: str | None = None
-    reason: str | None = None
 
     def match(self, known: Known) -> bool:
-        """Whether an event is asked for (`reason` is for dead letters)."""
+        """Whether an event is asked for."""
         if self.site not in {None, known.site} or self.type not in {None, known.type}:
             return False
         fates = [f for f in known.fates if self.destination in {None, f.destination}]
         if self.outcome:
             return any(fate.state == self.outcome for fate in fates)
         return self.destination is None or bool(fates)
+
+
+class LetterFilters(NamedTuple):
+    """Which dead letters are asked for; None asks for all."""
+
+    site: str | None = None
+    type: str | None = None
+    destination: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    """One of LETTER_STATES."""
+    since_ms: int | None = None
+    """Buried then or later, by the log's clock."""
+    until_ms: int | None = None
+    """Buried before."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -198,6 +261,15 @@ class Trouble:
     detail: str
     endpoint: str | None
     status: int | None
+
+
+@dataclass(slots=True, frozen=True)
+class Paused:
+    """A destination takes no requests of a kind, as by a wrong setting."""
+
+    endpoint: str
+    since_ms: int
+    detail: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -216,12 +288,14 @@ class Standing:
     trouble: Trouble | None
     behind: tuple[Place, ...] = ()
     """Per partition, the oldest record that it last called open, or was to read next."""
+    paused: tuple[Paused, ...] = ()
 
 
 def explain(fate: Fate, heard_ms: int | None) -> str:
     """Say in a sentence how an event stands with a destination, and what comes next."""
     if fate.outcome:
-        return _because(fate.outcome.value, fate.reason, fate.detail)
+        told = _because(fate.outcome.value, fate.reason, fate.detail)
+        return f"{told}; {fate.handling}" if fate.handling else told
     if not fate.waiting:
         return "nothing is owed: the destination began later in the log, or is not addressed"
     if fate.detail:

@@ -4,9 +4,19 @@ Entries are taken in the log's order, from the commit's `outcomes_offset` on.
 """
 
 from dataclasses import replace
+from typing import TypedDict
 
 from gateway.model.attempt import NOT_ITS_FAULT, WAITS, Tried, tried_after
-from gateway.model.journal import Answer, Attempt, Entry, Open, Snapshot
+from gateway.model.journal import Answer, Attempt, Entry, Open, Pause, Postponed, Snapshot
+from gateway.model.outcome import Reason
+
+
+class _Now(TypedDict):
+    next_ms: int | None
+    limited: bool
+
+
+_NOW: _Now = {"next_ms": None, "limited": False}
 
 
 class Recovery:
@@ -31,6 +41,8 @@ class Recovery:
                 self._answer(entry)
             case Snapshot():
                 self._snapshot(entry)
+            case Pause():
+                pass  # the settings may have been mended since
 
     def is_settled(self, offset: int) -> bool:
         """Whether a record has its outcome."""
@@ -46,7 +58,9 @@ class Recovery:
     def _attempt(self, entry: Attempt) -> None:
         for offset in entry.offsets:
             known = self._known.get(offset, Open(offset))
-            self._known[offset] = replace(known, attempts=known.attempts + 1, in_flight=True)
+            self._known[offset] = replace(
+                known, attempts=known.attempts + 1, in_flight=True, **_NOW
+            )
             self.high = max(self.high, offset + 1)
 
     def _answer(self, entry: Answer) -> None:
@@ -64,6 +78,8 @@ class Recovery:
                 tried=tried_after(known.tried, postponed.reason),
                 first_failed_ms=known.first_failed_ms or (entry.time_ms if failed else None),
                 waits_since_ms=known.waits_since_ms or (entry.time_ms if waits else None),
+                next_ms=not_before(postponed),
+                limited=postponed.reason is Reason.RATE_LIMITED,
             )
             self.high = max(self.high, postponed.offset + 1)
 
@@ -88,7 +104,17 @@ def _merge(listed: Open, seen: Open) -> Open:
         first_failed_ms=_earliest(listed.first_failed_ms, seen.first_failed_ms),
         alone_since_ms=listed.alone_since_ms or seen.alone_since_ms,
         waits_since_ms=_earliest(listed.waits_since_ms, seen.waits_since_ms),
+        next_ms=seen.next_ms,
+        limited=seen.limited,
     )
+
+
+def not_before(postponed: Postponed) -> int | None:
+    """Return until when a successor keeps from another try.
+
+    Not at all where the settings looked wrong: it may have begun because they were mended.
+    """
+    return None if postponed.reason is Reason.UNAUTHORIZED else postponed.next_ms
 
 
 def _earliest(*since_ms: int | None) -> int | None:

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CLOCKS_MS = 60_000
+
 
 class DedupSettings(BaseModel):
     """How far back a dedup key counts."""
@@ -83,6 +85,15 @@ class Window:
         So it is where the count, not the time, cut the window short of the event (rule 2).
         """
         return self._cut_ms is not None and happened_ms <= self._cut_ms
+
+    def covers(self, since_ms: int) -> bool:
+        """Whether every record that the log took from `since_ms` on is in the window.
+
+        Others' clocks may be CLOCKS_MS off the log's.
+        """
+        if not len(self) or self.may_be_copy(since_ms - CLOCKS_MS):
+            return False
+        return since_ms - CLOCKS_MS >= self._times[-1] - self._window
 
     def first_offset(self) -> int:
         """Return the offset of the oldest record in the window (0 when it is empty)."""

@@ -130,10 +130,31 @@ class InvalidJson(_Fault):
     body: str = Field(default='{"half": ', max_length=65_536)
 
 
+class Drift(_Fault):
+    """Carry the request out; then rows come to the front of the listing, or go from it.
+
+    Only PostGrid's stand-in has listings that are paged by offset; elsewhere it does nothing.
+    """
+
+    kind: Literal["drift"] = "drift"
+    insert: int = Field(default=1, ge=0, le=1_000)
+    remove: int = Field(default=0, ge=0, le=1_000)
+
+
 Fault = Annotated[
-    AnswerStatus | Delay | HalfDone | Reset | CloseMidAnswer | SlowDrip | HugeAnswer | InvalidJson,
+    AnswerStatus
+    | Delay
+    | HalfDone
+    | Reset
+    | CloseMidAnswer
+    | SlowDrip
+    | HugeAnswer
+    | InvalidJson
+    | Drift,
     Field(discriminator="kind"),
 ]
+DRIFT: web.AppKey[Callable[[str, Drift], None]] = web.AppKey("drift")
+"""Lets the rows of the listing under a path drift."""
 FAULT: TypeAdapter[Fault] = TypeAdapter(Fault)
 """Reads a fault from JSON."""
 
@@ -230,6 +251,8 @@ class FaultyService:
                 return await self._late(fault, request, handler)
             case Reset():
                 return await _reset(fault, request, handler)
+            case Drift():
+                return await _drift(fault, request, handler)
             case _:
                 return await self._spoil(fault, request, await handler(request))
 
@@ -324,6 +347,13 @@ async def _reset(fault: Reset, request: web.Request, handler: Handler) -> web.Re
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     return web.Response()
+
+
+async def _drift(fault: Drift, request: web.Request, handler: Handler) -> web.StreamResponse:
+    answer = await handler(request)
+    if drift := request.app.get(DRIFT):
+        drift(request.path, fault)
+    return answer
 
 
 async def _close_mid_answer(request: web.Request, answer: web.StreamResponse) -> web.StreamResponse:

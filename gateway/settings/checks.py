@@ -9,6 +9,7 @@ from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.listen import address_of
+from gateway.model.carts import CART_BYTES
 from gateway.model.dead import INGEST
 from gateway.settings.problems import Place, Problem
 from gateway.settings.sections import Settings
@@ -20,6 +21,8 @@ EVENT_BYTES = 1_000
 DAY_SECONDS = 86_400.0
 HAND_OVER_SECONDS = 10.0
 """For what comes after the last answer: outcomes, the commit."""
+LAST_RETRY_SECONDS = 28_800.0
+"""PostGrid sends a webhook again after 1, 2 and 4 hours (postgrid.md, 4), and a little more."""
 _GIB = 1 << 30
 
 
@@ -156,6 +159,50 @@ def _sales_from_two_sides(subject: Subject) -> Found:
             )
 
 
+def _sources_without_sites(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.site not in subject.settings.sites:
+            known = ", ".join(sorted(subject.settings.sites)) or "none yet"
+            yield _error(
+                ("sources", name, "site"),
+                f'names "{source.site}", which is no site',
+                f"add [sites.{source.site}], or use one of those there are: {known}",
+            )
+
+
+def _silent_sources(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if not source.webhook_secrets and not source.poll_seconds:
+            yield _warning(
+                ("sources", name),
+                "neither takes webhooks nor polls, so nothing comes from it",
+                "set webhook_secrets, or poll_seconds above 0",
+            )
+
+
+def _mail_for_nobody(subject: Subject) -> Found:
+    settings = subject.settings
+    for name, source in settings.sources.items():
+        site = settings.sites.get(source.site)
+        named = [settings.destinations.get(each) for each in site.destinations] if site else []
+        if site and not any(each and "mail_visit" in each.events for each in named):
+            yield _warning(
+                ("sources", name, "site"),
+                f'names "{source.site}", no destination of which takes mail events',
+                "add a destination of kind webhook or file to that site",
+            )
+
+
+def _retries_too_old(subject: Subject) -> Found:
+    for name, source in subject.settings.sources.items():
+        if source.webhook_secrets and source.webhook_age_seconds < LAST_RETRY_SECONDS:
+            yield _warning(
+                ("sources", name, "webhook_age_seconds"),
+                "may refuse PostGrid's retries, the last of which comes after 7 hours",
+                f"set it to {LAST_RETRY_SECONDS:g} at least",
+            )
+
+
 def _listen_twice(subject: Subject) -> Found:
     settings = subject.settings
     ports: dict[int, str] = {}
@@ -235,6 +282,18 @@ def _room(subject: Subject) -> Found:
         )
 
 
+def _requests_at_the_end(subject: Subject) -> Found:
+    stop = subject.settings.admin.stop_seconds
+    for name, destination in subject.settings.destinations.items():
+        if destination.timeout_seconds > stop:
+            yield _warning(
+                ("destinations", name, "timeout_seconds"),
+                f"is {destination.timeout_seconds:g}, more than admin.stop_seconds ({stop:g}): "
+                "a request in flight when the process ends may be cut off, and be in doubt",
+                f"set at most {stop:g}, or raise admin.stop_seconds (and the pod's grace period)",
+            )
+
+
 def _repeated(values: Iterable[str]) -> list[str]:
     return [value for value, number in Counter(values).items() if number > 1]
 
@@ -248,10 +307,15 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_public_secrets, frozenset()),
     (_sites_without_keys, frozenset()),
     (_sales_from_two_sides, frozenset()),
+    (_sources_without_sites, frozenset({"sites"})),
+    (_silent_sources, frozenset()),
+    (_mail_for_nobody, frozenset({"sites", "destinations"})),
+    (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
     (_window_in_log, frozenset({"buffer", "dedup"})),
     (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),
+    (_requests_at_the_end, frozenset({"admin", "destinations"})),
     (_room, frozenset({"buffer", "dedup", "destinations"})),
 )
 """Each check, and the sections that must be sound for it to mean anything."""
@@ -308,16 +372,23 @@ def _site_facts(settings: Settings) -> Iterator[str]:
 
 def _window_facts(settings: Settings) -> Iterator[str]:
     dedup = settings.dedup
-    windows = len(settings.destinations)
-    memory = dedup.window_records * WINDOW_KEY_BYTES
+    memory = [_window_bytes(settings, name) for name in settings.destinations]
     yield (
         f"window: {dedup.window_seconds:g} s or {dedup.window_records} records, whichever is less: "
         f"the time counts up to {_events_per_second(settings):.3g} events/s"
     )
     yield (
-        f"window memory: at worst {_mib(memory)} for each of {windows} destination(s) "
-        f"in one process, {_mib(memory * windows)} in all"
+        f"window memory: at worst {_mib(max(memory, default=0))} for one destination, "
+        f"{_mib(sum(memory))} for all {len(memory)} in one process "
+        f"({WINDOW_KEY_BYTES} bytes a record, {CART_BYTES} more a cart where carts are taken)"
     )
+
+
+def _window_bytes(settings: Settings, destination: str) -> int:
+    """Return what a destination's window takes, were every record of it a cart of its own."""
+    takes_carts = "cart" in settings.destinations[destination].events
+    each = WINDOW_KEY_BYTES + (CART_BYTES if takes_carts else 0)
+    return settings.dedup.window_records * each
 
 
 def _room_facts(settings: Settings) -> Iterator[str]:

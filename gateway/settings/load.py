@@ -14,7 +14,7 @@ from gateway.settings.problems import ConfigurationError, Place, Problem, proble
 from gateway.settings.sections import Settings, known_names
 from gateway.settings.sources import Raw, read
 
-_BY_NAME = {"sites", "destinations"}
+_BY_NAME = {"sites", "destinations", "sources"}
 """Sections whose entries have names chosen by people."""
 _KIND_AT = {"buffer": 1, "destinations": 2}
 """Where in an error's place pydantic puts a union's kind."""

@@ -43,6 +43,8 @@ _FORMS = {
     "servers": "write host:port, for example kafka:9092",
     "topic_prefix": "use letters, digits, ., _ and -, for example gateway.",
     "path_prefix": "write a path like /api/v2/tracking, without a slash at its end",
+    "trackers": "write ids as PostGrid shows them: tracker_…",
+    "ids": "write where an order's metadata holds it: metadata.customerId",
     "[key]": "use letters, digits, - and _, at most 64",
 }
 """What is right where a pattern decides, by the setting's name."""
@@ -67,8 +69,6 @@ _SHOWN_CHARACTERS = 60
 def problem_of(error: ErrorDetails, place: Place, source: str, known: Collection[str]) -> Problem:
     """Put a validation error into words. `known` are the names that its table may hold."""
     name = ".".join(place)
-    if later := _comes_later(place):
-        return Problem(name, *later, source)
     if error["type"] == "missing":
         return Problem(name, "is missing", _add(place), source)
     if error["type"] == "extra_forbidden":
@@ -91,12 +91,6 @@ def _nearest(place: Place, known: Collection[str]) -> str:
     if close:
         return f"did you mean {close[0]}?"
     return f"known here: {', '.join(names)}" if names else "remove it"
-
-
-def _comes_later(place: Place) -> tuple[str, str] | None:
-    if place == ("sources",):
-        return "come in a later version", "leave [sources] out"
-    return None
 
 
 def _found(error: ErrorDetails) -> str:

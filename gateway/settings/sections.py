@@ -11,6 +11,7 @@ from gateway.adapters.destinations.file import FileSettings
 from gateway.adapters.destinations.voyado import VoyadoSettings
 from gateway.adapters.destinations.webhook import WebhookSettings
 from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.postgrid.settings import PostgridSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.admin import AdminSettings
 from gateway.http.console import ConsoleSettings
@@ -19,7 +20,7 @@ from gateway.ingest import SiteSettings
 from gateway.model.window import DedupSettings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-"""Of a site or a destination: a metric's label, part of records and of variables' names."""
+"""Of a site, destination or source: a metric's label, part of records and of variables' names."""
 
 AnyDestination = VoyadoSettings | DubSettings | WebhookSettings | FileSettings
 """Every kind there is. Wiring matches over it: a kind without its destination is a type error."""
@@ -42,6 +43,7 @@ class Settings(BaseModel):
     destinations: dict[Name, Annotated[AnyDestination, Field(discriminator="kind")]] = Field(
         default_factory=dict
     )
+    sources: dict[Name, PostgridSettings] = Field(default_factory=dict)
 
     @field_validator("buffer", mode="before")
     @classmethod

@@ -1,5 +1,6 @@
 """Builds every part from the settings. Nothing is opened yet, and no event loop is needed."""
 
+import asyncio
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,17 +21,21 @@ from gateway.adapters.index import SqliteIndex
 from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.deliver.consume import Deliver
+from gateway.deliver.steady import SteadyClock
 from gateway.deliver.worker import House
 from gateway.http.admin import Readiness, create_admin
 from gateway.http.assets import data_folder
 from gateway.http.console import create_console
 from gateway.http.public import create_public
-from gateway.ingest import Ingest
+from gateway.ingest import Ingest, Problem, Refused
 from gateway.ledger import Ledger
+from gateway.model.dead import DeadLetter
 from gateway.model.facts import RECENT
-from gateway.ports import Buffer, Clock, Destination
+from gateway.ports import Buffer, BufferUnavailableError, Clock, Destination
+from gateway.replay import Checked, Replay
 from gateway.settings.checks import hand_over_seconds, needed_seconds
 from gateway.settings.sections import AnyDestination, Settings
+from gateway.wiring.sources import Sources, build_sources
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +50,7 @@ class Parts:
     ingest: Ingest
     ledger: Ledger
     destinations: Mapping[str, Destination]
+    sources: Sources
     readiness: Readiness
     public: web.Application
     admin: web.Application
@@ -65,7 +71,10 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
     }
     ingest = Ingest(settings.sites, buffer, clock, settings.dedup)
     index = SqliteIndex(str(index_path(settings)), settings.console.index_bytes)
-    ledger = Ledger(buffer, index, _types(settings, destinations), clock)
+    types = _types(settings, destinations)
+    ledger = Ledger(buffer, index, types, clock)
+    replay = Replay(ledger, buffer, clock, types, lambda letter: check_again(ingest, letter))
+    sources = build_sources(settings, buffer, ingest, clock)
     readiness = Readiness()
     static = data_folder("static")
     metrics.BUILD_INFO.labels(__version__, platform.python_version()).set(1)
@@ -79,10 +88,11 @@ def build(settings: Settings, destination: str | None = None) -> Parts:
         destinations=destinations
         if destination is None
         else {destination: destinations[destination]},
+        sources=sources,
         readiness=readiness,
-        public=create_public(ingest, settings.http, clock, static / "dist"),
+        public=create_public(ingest, settings.http, clock, static / "dist", sources.hooked),
         admin=create_admin(readiness),
-        console=create_console(ledger, settings.console, static),
+        console=create_console(ledger, replay, settings.console, static),
     )
 
 
@@ -130,13 +140,27 @@ def build_destination(settings: AnyDestination, http: HttpClients, clock: Clock)
             assert_never(settings)
 
 
+async def check_again(ingest: Ingest, letter: DeadLetter) -> Checked:
+    """Take an event that ingest had rejected through its checks again, for a replay."""
+    came = await ingest.again(letter)
+    if isinstance(came, Refused):
+        if came.problem is Problem.UNAVAILABLE:
+            raise BufferUnavailableError(came.detail)
+        return Checked(accepted=False, detail=f"there is no site {letter.site} any more")
+    [result] = came.results
+    if result.refusal is None:
+        return Checked(accepted=True)
+    return Checked(accepted=False, detail=f"{result.refusal.reason}: {result.refusal.message}")
+
+
 def build_deliver(parts: Parts) -> dict[str, Deliver]:
     """Build the delivery to each destination, in the running event loop."""
     settings = parts.settings
+    rising = asyncio.get_running_loop().time
     house = House(
         buffer=parts.buffer,
         routes={name: frozenset(site.destinations) for name, site in settings.sites.items()},
-        clock=parts.clock,
+        clock=SteadyClock(parts.clock, rising),
         dedup=settings.dedup,
         retention_seconds=settings.buffer.retention_seconds,
     )

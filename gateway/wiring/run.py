@@ -116,6 +116,7 @@ class Process:
         self._beside = tuple(beside)
         self._ending = asyncio.Event()
         self._delivering: dict[str, asyncio.Task[None]] = {}
+        self._pulling: dict[str, asyncio.Task[None]] = {}
         self._ledger: asyncio.Task[None] | None = None
 
     async def run(self, stop: Stop) -> int:
@@ -177,6 +178,8 @@ class Process:
             server.take()
         if not self._admin.is_serving:
             await self._admin.start()
+        if {Role.INGEST, Role.CONSOLE} & self._roles:
+            await parts.sources.client.start()
         if Role.INGEST in self._roles:
             parts.ingest.start()
             await self._public.start()
@@ -185,8 +188,15 @@ class Process:
             self._ledger = asyncio.create_task(parts.ledger.run())
             self._ledger.add_done_callback(_report)
             await self._console.start()
+            self._pull()
         if Role.DELIVER in self._roles:
             await self._deliver()
+
+    def _pull(self) -> None:
+        for name, puller in self._parts.sources.pullers.items():
+            self._pulling[name] = asyncio.create_task(
+                keep_running(f"source {name}", puller.run, self._ending)
+            )
 
     async def _deliver(self) -> None:
         await self._parts.client.start()
@@ -218,25 +228,29 @@ class Process:
         yield {
             self._public.name: self._public.stop(),
             **{name: _ended(task) for name, task in self._delivering.items()},
+            **{f"source {name}": _cancelled(task) for name, task in self._pulling.items()},
         }
         yield {
             "ingest": parts.ingest.stop(),
             "ledger": self._end_ledger(),
             self._console.name: self._console.stop(),
         }
-        yield {"buffer": parts.buffer.stop(), "HTTP client": parts.client.stop()}
+        yield {
+            "buffer": parts.buffer.stop(),
+            "HTTP client": parts.client.stop(),
+            "HTTP client of sources": parts.sources.client.stop(),
+        }
         yield {each.name: each.stop() for each in (*self._beside, self._admin)}
 
     async def _end_ledger(self) -> None:
         if self._ledger is not None:
-            self._ledger.cancel()
-            await asyncio.wait({self._ledger})
+            await _cancelled(self._ledger)
 
 
 async def keep_running(
     name: str, work: Callable[[asyncio.Event], Awaitable[None]], ending: asyncio.Event
 ) -> None:
-    """Run a destination's delivery until `ending`; when it fails, again after a while.
+    """Run a destination's delivery, or a source's polling, until `ending`; again when it fails.
 
     One that cannot be opened, or has a fault, hurts no other.
     """
@@ -247,7 +261,7 @@ async def keep_running(
         except OSError as error:
             _log.error("%s: cannot be opened, trying again: %s", name, error)
         except Exception:  # noqa: BLE001 - one destination's fault must not end the others
-            _log.exception("%s: delivery failed, starting again", name)
+            _log.exception("%s: failed, starting again", name)
         else:
             return
         failures += 1
@@ -268,6 +282,12 @@ def side_server(
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """End what may be cut short anywhere: a poll, of which nothing is kept that is not durable."""
+    task.cancel()
     await asyncio.wait({task})
 
 

@@ -16,6 +16,8 @@ from gateway.http.collector import read_collector
 from gateway.http.snippet import snippet
 from gateway.sandbox.dub import create_dub
 from gateway.sandbox.dub_workspace import DubDialect, DubSandbox
+from gateway.sandbox.postgrid import create_postgrid
+from gateway.sandbox.postgrid_account import PostgridSandbox
 from gateway.sandbox.storefront import StorefrontSandbox, create_storefront
 from gateway.sandbox.voyado import VoyadoSandbox, create_voyado
 from gateway.settings.sections import Settings
@@ -26,7 +28,7 @@ from gateway.wiring.stop import Stop
 
 _log = logging.getLogger("gateway")
 
-PortName = Literal["public", "admin", "console", "storefront", "voyado", "dub"]
+PortName = Literal["public", "admin", "console", "storefront", "voyado", "dub", "postgrid"]
 PORTS: Mapping[PortName, int] = {
     "public": 8080,
     "admin": 9090,
@@ -34,9 +36,14 @@ PORTS: Mapping[PortName, int] = {
     "storefront": 8081,
     "voyado": 8071,
     "dub": 8072,
+    "postgrid": 8073,
 }
 """Where the demo listens, all on loopback, unless it is told a base."""
 DEMO_KEY = "pk_demo"
+DEMO_SOURCE = "mail"
+DEMO_WEBHOOK_SECRET = "webhook_secret_of_the_demo"  # noqa: S105 - of the stand-in
+WEBHOOK_RETRY_SECONDS = (5.0, 10.0, 20.0)
+"""PostGrid's own are an hour, two and four: too long to watch."""
 DEMO_LANGUAGES = {"sv": "sv-SE", "en": "en-GB"}
 Announce = Callable[[Mapping[PortName, str]], None]
 """Told each address once everything is listened on."""
@@ -44,7 +51,7 @@ Announce = Callable[[Mapping[PortName, str]], None]
 
 @dataclass(slots=True, frozen=True)
 class PortPlan:
-    """Which ports to take: the usual ones, or `base` and the five after it; base 0: free ones."""
+    """Which ports to take: the usual ones, or `base` and the six after it; base 0: free ones."""
 
     base: int | None = None
 
@@ -68,9 +75,9 @@ class PortPlan:
 
 
 def run_sandbox(ports: PortPlan, announce: Announce, dialect: DubDialect = "current") -> int:
-    """Run the stand-ins of Voyado and Dub until a signal. Raises CannotListenError."""
-    taken = ports.take("voyado", "dub")
-    servers = _stand_ins(taken, "http://127.0.0.1:8081", dialect)
+    """Run the stand-ins of Voyado, Dub and PostGrid until a signal. Raises CannotListenError."""
+    taken = ports.take("voyado", "dub", "postgrid")
+    servers = _stand_ins(taken, "http://127.0.0.1:8081", dialect=dialect)
 
     async def serve(stop: Stop) -> int:
         for server in servers:
@@ -97,7 +104,14 @@ def run_demo(ports: PortPlan, folder: Path | None, announce: Announce) -> int:
         process = Process(
             build(demo_settings(addresses, Path(name))),
             sockets=Sockets(taken["public"], taken["admin"], taken["console"]),
-            beside=[*_stand_ins(taken, addresses["storefront"]), _storefront(taken, addresses)],
+            beside=[
+                *_stand_ins(
+                    taken,
+                    addresses["storefront"],
+                    f"{addresses['public']}/v1/hooks/postgrid/{DEMO_SOURCE}",
+                ),
+                _storefront(taken, addresses),
+            ],
         )
 
         async def serve(stop: Stop) -> int:
@@ -108,7 +122,7 @@ def run_demo(ports: PortPlan, folder: Path | None, announce: Announce) -> int:
 
 
 def demo_settings(addresses: Mapping[PortName, str], folder: Path) -> Settings:
-    """Return the demo's configuration: one site, to both stand-ins and a file."""
+    """Return the demo's configuration: one site, to Voyado, Dub and a file, and its direct mail."""
     storefront = addresses["storefront"]
     listen = {name: each.removeprefix("http://") for name, each in addresses.items()}
     return Settings.model_validate(
@@ -139,18 +153,41 @@ def demo_settings(addresses: Mapping[PortName, str], folder: Path) -> Settings:
                 },
                 "archive": {"kind": "file", "path": folder / "events"},
             },
+            "sources": {
+                DEMO_SOURCE: {
+                    "kind": "postgrid",
+                    "site": "demo",
+                    "base_url": addresses["postgrid"],
+                    "api_key": PostgridSandbox().test_key,
+                    "webhook_secrets": [DEMO_WEBHOOK_SECRET],
+                    "poll_seconds": 10.0,
+                }
+            },
         }
     )
 
 
 def _stand_ins(
-    taken: Mapping[PortName, socket.socket], storefront: str, dialect: DubDialect = "current"
+    taken: Mapping[PortName, socket.socket],
+    storefront: str,
+    webhook: str = "",
+    dialect: DubDialect = "current",
 ) -> list[Server]:
+    """Make them; `webhook`: where PostGrid is to tell of visits and orders."""
     static = data_folder("static")
     links = {"summer": f"{storefront}/?utm_source=summer"}
     apps: dict[PortName, web.Application] = {
         "voyado": create_voyado(VoyadoSandbox(), static),
         "dub": create_dub(DubSandbox(dialect=dialect, links=links), static),
+        "postgrid": create_postgrid(
+            PostgridSandbox(
+                retry_seconds=WEBHOOK_RETRY_SECONDS,
+                landing=f"{storefront}/",
+                webhook_url=webhook,
+                webhook_secret=DEMO_WEBHOOK_SECRET,
+            ),
+            static,
+        ),
     }
     return [
         side_server(f"sandbox {name}", app, "--port-base", taken[name])

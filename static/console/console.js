@@ -31,11 +31,20 @@ class RefusedError extends Error {
   constructor (status, message) { super(message); this.status = status }
 }
 
-async function ask (path, params = {}, signal = undefined) {
+function ask (path, params = {}, signal = undefined) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value))
+  return answered(`api/${path}?${query}`, { signal, cache: 'no-store' })
+}
+
+function have (done, ids) {
+  const headers = { 'Content-Type': 'application/json' }
+  return answered(`api/dead-letters/${done}`, { method: 'POST', headers, body: JSON.stringify({ ids }) })
+}
+
+async function answered (address, options) {
   const token = sessionStorage.getItem(TOKEN)
-  const headers = token ? { Authorization: `Bearer ${token}` } : {}
-  const answer = await fetch(`api/${path}?${query}`, { headers, signal, cache: 'no-store' })
+  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) }
+  const answer = await fetch(address, { ...options, headers })
   const told = await answer.json().catch(() => ({ message: `status ${answer.status}` }))
   if (answer.ok) return told
   if (answer.status === 401) {
@@ -128,7 +137,7 @@ function standing (each) {
   let feeling = 'good'
   if (silent && !each.waiting) feeling = 'calm'
   if (late || (silent && each.waiting)) feeling = 'wait'
-  if (each.outcomesLastHour.dead || (recent && late)) feeling = 'bad'
+  if (each.outcomesLastHour.dead || each.paused.length || (recent && late)) feeling = 'bad'
   const waiting = each.waiting || each.oldestWaitingSeconds !== null
     ? `${each.waiting.toLocaleString('en')} waiting` + (each.oldestWaitingSeconds !== null ? `, oldest ${age(each.oldestWaitingSeconds)}` : '')
     : 'nothing waiting'
@@ -138,6 +147,7 @@ function standing (each) {
     el('p', { cls: late ? 'warn' : '' }, waiting),
     el('p', {}, counts ? `Last hour: ${counts}` : 'No outcome in the last hour'),
     silent ? el('p', { cls: 'warn' }, heard) : null,
+    ...each.paused.map((held) => el('p', { cls: 'trouble', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting: ${held.detail}. Nothing is lost: mend address or key.`)),
     trouble ? el('p', { cls: recent ? 'trouble' : '', title: trouble.detail }, 'Last error ', when(trouble.at), ': ', [trouble.status, trouble.reason, trouble.detail].filter(Boolean).join(' · ')) : null)
 }
 
@@ -273,8 +283,20 @@ function paint (trace, signal) {
     ...rejected.map((each) => el('section', { cls: 'card' },
       el('h2', {}, word('dead'), ' rejected when it was posted, ', when(each.at)),
       el('p', {}, `${each.reason}: ${each.detail} · `, letterLink(each.id, 'what was posted')))),
-    ...cards, reach(trace, cards.length + rejected.length, signal))
+    ...story(trace), ...cards, reach(trace, cards.length + rejected.length, signal))
   for (const each of main.querySelectorAll('details[data-key]')) each.open = open.has(each.dataset.key)
+}
+
+/** What led to a sale, from the mailbox on. */
+function story (trace) {
+  if (!trace.behind.length) return []
+  const rows = trace.behind.map((each) => el('tr', {},
+    el('td', {}, when(each.happenedAt)), el('td', {}, each.type),
+    el('td', {}, traceLink(each.id)),
+    el('td', {}, each.label), el('td', { cls: 'soft' }, 'by ' + each.linkedBy.join(', '))))
+  return [el('section', { cls: 'card' }, el('h2', {}, 'Behind the sale'),
+    el('table', {}, el('tbody', {}, ...rows)),
+    trace.behindCut ? el('p', { cls: 'soft' }, 'And more: some of these ids are shared by many events.') : '')]
 }
 
 /** Says what was looked through, so that “nothing found” is never a riddle. */
@@ -319,6 +341,7 @@ function life (event) {
     el('h3', {}, 'Timeline'),
     el('ol', { cls: 'line' },
       receipt.happenedAt ? el('li', {}, when(receipt.happenedAt), 'happened, by the sender’s clock') : null,
+      receipt.replay ? el('li', {}, when(receipt.replay.askedAt), `asked for as replay ${receipt.replay.number}, for ${receipt.replay.destination} alone, of `, traceLink(receipt.replay.of)) : null,
       receipt.receivedAt ? el('li', {}, when(receipt.receivedAt), `received from ${event.site}, consent ${receipt.consent}${marks ? `, marks: ${marks}` : ''}`) : null,
       el('li', { cls: 'is-good' }, when(event.takenAt), 'durable in the log at ', el('span', { cls: 'mono' }, event.place)),
       event.stepsLeftOut ? el('li', {}, `${number(event.stepsLeftOut, 'earlier step')} not shown`) : null,
@@ -346,7 +369,8 @@ function step (each) {
 
 // Dead letters.
 
-const letterFilters = {}
+const letterFilters = { state: 'open' }
+const LETTER_STATES = ['open', 'replayed', 'dropped']
 
 async function showLetters (signal) {
   const names = [...new Set([...document.querySelectorAll('.standing')].map((each) => each.dataset.destination)), 'ingest']
@@ -354,7 +378,9 @@ async function showLetters (signal) {
   const empty = el('p', { cls: 'empty', hidden: true }, 'No dead letter. Good.')
   const older = el('button', { hidden: true }, 'Older dead letters')
   main.replaceChildren(
-    el('div', { cls: 'bar' }, select('destination', 'Destination', names, letterFilters, () => route())),
+    el('div', { cls: 'bar' }, select('destination', 'Destination', names, letterFilters, () => route()),
+      select('state', 'State', LETTER_STATES, letterFilters, () => route())),
+    el('p', { cls: 'soft' }, 'To deliver many again, at a rate that you choose: ', el('code', {}, `gateway dead-letters replay ${letterFilters.destination ? `--destination ${letterFilters.destination}` : '--all'}`), '. One by one: open a letter.'),
     el('div', { cls: 'table' }, el('table', {}, el('thead', {}, el('tr', {}, ...['Buried', 'Destination', 'Reason', 'Why', 'Event', 'Letter'].map((each) => el('th', { scope: 'col' }, each)))), body), empty),
     el('p', {}, older))
   let cursor = null
@@ -373,7 +399,7 @@ function letterRow (letter) {
   return el('tr', {},
     el('td', { cls: 'time' }, when(letter.at)),
     el('td', {}, letter.destination === 'ingest' ? 'rejected at ingest' : letter.destination),
-    el('td', {}, el('span', { cls: 'word bad' }, letter.reason)),
+    el('td', {}, el('span', { cls: 'word bad' }, letter.reason), letter.handled ? el('div', { cls: 'soft' }, letter.handled.explanation) : null),
     el('td', { cls: 'what' }, [letter.status, letter.detail].filter(Boolean).join(' · ')),
     el('td', { cls: 'id' }, `${letter.eventType} `, letter.eventId ? traceLink(letter.eventId) : ''),
     el('td', { cls: 'id' }, letterLink(letter.id, letter.id)))
@@ -387,9 +413,27 @@ async function showLetter (id, signal) {
     el('h2', {}, 'Dead letter ', el('span', { cls: 'mono' }, letter.id), ' ', when(letter.at)),
     el('dl', {}, ...Object.entries(facts).filter(([, value]) => value !== null && value !== '').flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))]),
       ...(event ? [el('dt', {}, 'Event'), el('dd', { cls: 'mono' }, traceLink(event))] : [])),
+    decision(letter, signal),
     ...(letter.request ? [el('h3', {}, 'Request'), pre(pretty(letter.request))] : []),
     ...(letter.answer ? [el('h3', {}, 'Answer'), pre(pretty(letter.answer))] : []),
     el('h3', {}, letter.destination === 'ingest' ? 'What was posted' : 'The event'), pre(letter.event)))
+}
+
+/** Says what was done about a letter, or offers it. Dropping is asked twice: it can't be undone. */
+function decision (letter, signal) {
+  const told = el('p', { cls: 'soft', role: 'status' }, letter.handled ? letter.handled.explanation : 'Nothing was done about it yet.')
+  if (letter.state !== 'open') return told
+  const act = (done, words) => async (event) => {
+    if (words && event.target.textContent !== words) { event.target.textContent = words; return }
+    for (const each of buttons.children) each.disabled = true
+    try {
+      const [result] = (await have(done, [letter.id])).results
+      if (!signal.aborted) told.textContent = [result.outcome.replace('_', ' '), result.detail, result.replay ? `as ${result.replay}` : ''].filter(Boolean).join(': ')
+      if (!['replayed', 'dropped', 'already'].includes(result.outcome)) for (const each of buttons.children) each.disabled = false
+    } catch (error) { failed(error); for (const each of buttons.children) each.disabled = false }
+  }
+  const buttons = el('p', {}, el('button', { on: { click: act('replay') } }, 'Replay'), ' ', el('button', { on: { click: act('drop', 'Drop it for good') } }, 'Drop'))
+  return el('div', {}, told, buttons)
 }
 
 // Which view.

@@ -19,7 +19,12 @@ const FAULTS = [
   ["Answer byte by byte", { kind: "slow_drip" }],
   ["Huge answer", { kind: "huge_answer" }],
   ["200 that is no JSON", { kind: "invalid_json" }],
+  ["A row comes while it is paged", { kind: "drift", insert: 1 }, "PostGrid"],
+  ["A row goes while it is paged", { kind: "drift", insert: 0, remove: 1 }, "PostGrid"],
 ];
+
+// A mail piece's link: following it is what scanning the piece does.
+const OWN_LINK = /^\/go\/[A-Za-z0-9]+$/;
 
 const $ = (id) => document.getElementById(id);
 
@@ -37,8 +42,16 @@ function shown(column, value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+function link(path) {
+  const made = element("a", path);
+  made.href = path;
+  made.target = "_blank";
+  made.rel = "noopener noreferrer";
+  return made;
+}
+
 function heading(column) {
-  const words = column.replace(/Ms$/, "").replace(/([A-Z])/g, " $1").toLowerCase();
+  const words = column.replace(/Ms$/, "").replace(/([a-z])([A-Z])|([A-Z])([A-Z][a-z])/g, "$1$3 $2$4").toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -63,7 +76,7 @@ function table(rows) {
     for (const column of columns) {
       const text = shown(column, row[column]);
       const cell = line.insertCell();
-      cell.textContent = text;
+      cell.append(column === "path" && OWN_LINK.test(text) ? link(text) : text);
       cell.title = text;
     }
   }
@@ -119,6 +132,7 @@ function show(text) {
   const { service, totals, faults, requests, ...held } = JSON.parse(text);
   document.title = `${service} sandbox`;
   $("service").textContent = service;
+  showFaultButtons(service);
   showTotals(totals);
   showFaults(faults);
   $("requests").replaceChildren(table(requests));
@@ -158,15 +172,20 @@ async function keepRefreshing() {
   setTimeout(keepRefreshing, REFRESH_MS);
 }
 
-for (const [label, fault] of FAULTS) {
-  const button = element("button", label);
-  button.type = "button";
-  button.addEventListener("click", () => {
-    const times = Number($("times").value);
-    ask("POST", "/_sandbox/faults", times ? { ...fault, times } : fault);
-  });
-  $("fault-buttons").append(button);
+function showFaultButtons(service) {
+  if ($("fault-buttons").hasChildNodes()) return;
+  for (const [label, fault, only] of FAULTS) {
+    if (only && only !== service) continue;
+    const button = element("button", label);
+    button.type = "button";
+    button.addEventListener("click", () => {
+      const times = Number($("times").value);
+      ask("POST", "/_sandbox/faults", times ? { ...fault, times } : fault);
+    });
+    $("fault-buttons").append(button);
+  }
 }
+
 $("clear-faults").addEventListener("click", () => ask("DELETE", "/_sandbox/faults"));
 $("forget").addEventListener("click", () => ask("DELETE", "/_sandbox/state"));
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -61,7 +61,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """Start the gateway: on Kafka if there is a broker, else on the embedded log."""
     rng = Random(seed)
-    load = Load(rng, SystemClock().now_ms(), events, pause_seconds=0.2)
+    load = Load(rng, SystemClock().now_ms(), events, pause_seconds=2.0)
     load.make()
     async with sandboxes() as there:
         for click in load.clicks:

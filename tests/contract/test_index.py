@@ -11,10 +11,23 @@ import pytest
 from gateway.adapters import index as module
 from gateway.adapters.index import SqliteIndex
 from gateway.model import dead, envelope
-from gateway.model.envelope import Envelope
+from gateway.model.attempt import Tried
+from gateway.model.dead import Decision, Deed, Handled, Subject
+from gateway.model.envelope import Envelope, Replay
 from gateway.model.facts import read_event, read_letter
-from gateway.model.journal import Entry, Open, Snapshot
-from gateway.model.life import Fact, Filters, Known, Noted, Place, Taken
+from gateway.model.journal import Entry, Open, Pause, Snapshot
+from gateway.model.life import (
+    Fact,
+    Filters,
+    Handling,
+    Known,
+    LetterFilters,
+    Noted,
+    Paused,
+    Place,
+    Taken,
+    explain,
+)
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import IndexFailedError, Log, Mark
 from tests.written import (
@@ -31,6 +44,7 @@ from tests.written import (
 ROUTES = {"shop": {"voyado": frozenset({"cart"}), "dub": frozenset({"lead", "cart"})}}
 SINCE = NOON - 86_400_000
 EVERYTHING = Filters()
+ALL_LETTERS = LetterFilters()
 
 
 class Filled:
@@ -229,11 +243,13 @@ async def test_dead_letters_are_listed_found_and_linked(filled: Filled) -> None:
         buried = read_letter(Place(0, offset), NOON + offset, dead.encode(written))
         assert buried
         await filled.put(Log.DEAD, buried)
-    page = await filled.index.letters(EVERYTHING, None, 1)
+    page = await filled.index.letters(ALL_LETTERS, None, 1)
     assert [each.letter.destination for each in page.letters] == ["ingest"]
-    page = await filled.index.letters(EVERYTHING, page.cursor, 1)
+    page = await filled.index.letters(ALL_LETTERS, page.cursor, 1)
     assert [each.letter for each in page.letters] == [letter(1, made)]
-    page = await filled.index.letters(Filters(destination="voyado", reason="expired"), None, 9)
+    page = await filled.index.letters(
+        LetterFilters(destination="voyado", reason="expired"), None, 9
+    )
     assert page.letters == ()
     assert len(await filled.index.find_letters("e-1", 10)) == 2
     found = await filled.index.letter(Place(0, 0))
@@ -376,3 +392,101 @@ async def test_the_oldest_open_record_is_the_first_without_an_outcome(filled: Fi
     await filled.note(4, delivered(12))
     [voyado] = await filled.index.standings(NOON)
     assert voyado.behind == ()
+
+
+def decided(at: int, deed: Deed, offset: int, number: int = 1, became: int | None = None) -> Fact:
+    decision = Decision(deed, NOON + at, (Handled("dub", offset, number, became),))
+    fact = read_letter(Place(0, at), NOON + at, dead.encode(decision))
+    assert fact is not None
+    return fact
+
+
+def buried(at: int, offset: int | None = 1, number: int = 1, destination: str = "dub") -> Fact:
+    written = dataclasses.replace(letter(offset, event("e-1"), destination), number=number)
+    fact = read_letter(Place(0, at), NOON + at, dead.encode(written))
+    assert fact is not None
+    return fact
+
+
+async def states_of_letters(index: SqliteIndex) -> dict[str, str]:
+    page = await index.letters(ALL_LETTERS, None, 10)
+    return {str(each.place): each.state for each in page.letters}
+
+
+async def test_a_letter_is_open_until_it_is_replayed_or_dropped(filled: Filled) -> None:
+    await filled.put(Log.DEAD, buried(0), buried(1, 2), buried(2, 3), buried(3, 3, 2))
+    await filled.put(Log.DEAD, decided(4, Deed.ASKED, 1), decided(5, Deed.ASKED, 2))
+    await filled.put(Log.DEAD, decided(6, Deed.REPLAYED, 2, became=9), decided(7, Deed.DROPPED, 3))
+    await filled.put(Log.DEAD, decided(8, Deed.DROPPED, 2), decided(9, Deed.ASKED, 3))
+    expected = {"0-3": "open", "0-2": "dropped", "0-1": "replayed", "0-0": "open"}
+    assert await states_of_letters(filled.index) == expected
+    for state in ("open", "replayed", "dropped"):
+        page = await filled.index.letters(LetterFilters(state=state), None, 10)
+        assert [str(each.place) for each in page.letters] == [
+            place for place, is_in in expected.items() if is_in == state
+        ]
+    found = await filled.index.letter(Place(0, 1))
+    assert found is not None
+    assert found.handling == Handling(Deed.REPLAYED, NOON + 6, Place(0, 9))
+
+
+async def test_letters_are_asked_for_by_time(filled: Filled) -> None:
+    await filled.put(Log.DEAD, *(buried(at, at) for at in range(1, 5)))
+    between = LetterFilters(since_ms=NOON + 2, until_ms=NOON + 4)
+    page = await filled.index.letters(between, None, 10)
+    assert [str(each.place) for each in page.letters] == ["0-3", "0-2"]
+
+
+async def test_a_replay_found_in_the_log_tells_that_the_letter_was_replayed(filled: Filled) -> None:
+    await filled.take(1, event("e-1"))
+    await filled.put(Log.DEAD, buried(0), decided(1, Deed.ASKED, 1))
+    await filled.note(1, judged(1, Outcome.DEAD, Reason.REFUSED, "dub"))
+    again = dataclasses.replace(
+        event("e-1"), dedup_key="replay", replay=Replay("dub", 1, 1, NOON, Tried.NEVER)
+    )
+    await filled.take(5, again)
+    assert await states_of_letters(filled.index) == {"0-0": "replayed"}
+    replayed, first = await filled.index.find("e-1", 10)
+    assert [each.destination for each in replayed.fates] == ["dub"]
+    fate = next(each for each in first.fates if each.destination == "dub")
+    assert (fate.letter, fate.handling and fate.handling.became) == (Place(0, 0), Place(0, 5))
+    assert "replayed at 2026-11-21T12:00:00.000Z as 0-5" in explain(fate, None)
+
+
+async def test_what_was_done_is_known_longer_than_the_letter(filled: Filled) -> None:
+    await filled.put(Log.DEAD, decided(1, Deed.DROPPED, 1))
+    handling = await filled.index.handling(0, Subject("dub", 1, 1))
+    assert handling == Handling(Deed.DROPPED, NOON + 1)
+    assert await filled.index.handling(0, Subject("dub", 1, 2)) is None
+    later = 32 * 86_400_000
+    await filled.put(Log.DEAD, decided(later, Deed.DROPPED, 7))
+    assert await filled.index.handling(0, Subject("dub", 1, 1)) is None
+
+
+async def test_a_rejected_event_is_told_by_its_letters_own_place(filled: Filled) -> None:
+    await filled.put(Log.DEAD, buried(0, None, 1, "ingest"), buried(1, None, 1, "ingest"))
+    done = Decision(Deed.REPLAYED, NOON, (Handled("ingest", 1, 0),))
+    fact = read_letter(Place(0, 2), NOON, dead.encode(done))
+    assert fact is not None
+    await filled.put(Log.DEAD, fact)
+    assert await states_of_letters(filled.index) == {"0-1": "replayed", "0-0": "open"}
+
+
+def pause(*, on: bool, endpoint: str = "POST carts") -> Pause:
+    return Pause("voyado", "carts", on, NOON, endpoint, "HTTP 401")
+
+
+async def paused(index: SqliteIndex) -> tuple[Paused, ...]:
+    return next(e.paused for e in await index.standings(NOON) if e.destination == "voyado")
+
+
+async def test_a_paused_destination_is_told_until_it_goes_on(filled: Filled) -> None:
+    await filled.note(1, pause(on=True))
+    assert await paused(filled.index) == (Paused("POST carts", NOON, "HTTP 401"),)
+    await filled.note(2, pause(on=False))
+    assert await paused(filled.index) == ()
+    await filled.note(3, pause(on=True))
+    await filled.note(4, judged(1, Outcome.DUPLICATE, Reason.REPEATED))
+    assert len(await paused(filled.index)) == 1
+    await filled.note(5, delivered(2))  # by another process, with mended settings
+    assert await paused(filled.index) == ()

@@ -22,6 +22,9 @@ WELL = {
     'gateway_dead_letters_total{destination="ingest",reason="wrong_type"}': "0+1x60",
     'gateway_events_total{site="shop",type="cart",outcome="accepted"}': "0+100x60",
     'gateway_events_total{site="shop",type="cart",outcome="rejected"}': "0+1x60",
+    'gateway_hooks_total{source="mail",outcome="taken"}': "0+10x60",
+    'gateway_hooks_total{source="mail",outcome="wrong_signature"}': "0x60",
+    'gateway_polls_total{source="mail",outcome="failed"}': "0x60",
 }
 """An hour of a gateway that works: a sample a minute."""
 ILL = {
@@ -40,6 +43,9 @@ ILL = {
     },
     "GatewayEventsRejected": {
         'gateway_events_total{site="shop",type="cart",outcome="rejected"}': "0+20x60"
+    },
+    "GatewayMailNotTaken": {
+        'gateway_hooks_total{source="mail",outcome="wrong_signature"}': "0+1x60"
     },
 }
 """What is different when an alert should fire."""

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from pydantic import SecretStr
 from selenium.webdriver import Chrome
@@ -12,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from gateway.http.console import ConsoleSettings
+from gateway.model import envelope
 from gateway.model.journal import Answer, Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
 from tests.consoles import Console, running, some_life
@@ -156,3 +159,31 @@ async def test_hostile_data_is_shown_as_text_and_never_runs(
         script = "return [window.owned, document.querySelectorAll('img, script:not([src])').length]"
         assert await asyncio.to_thread(browser.execute_script, script) == [None, 0]
     assert said(browser) == []
+
+
+async def test_a_dead_letter_is_replayed_with_a_button_and_dropped_with_two(
+    browser: Chrome, console: Console
+) -> None:
+    made = event("e-lead", "lead", eventName="Sign up", customerId="u-1")
+    whole = replace(letter(0, made, "dub"), event=orjson.loads(envelope.encode(made)))
+    await take(console.buffer, made)
+    await bury(console.buffer, whole, replace(whole, offset=7))
+    await console.caught_up()
+    await opens(browser, f"{console.url}/#dead-letters")
+    await sees(browser, "code", "gateway dead-letters replay --all")
+    await opens(browser, f"{console.url}/#dead-letters/0-0")
+    await sees(browser, "[role=status]", "Nothing was done about it yet.")
+    await presses(browser, "Replay")
+    await sees(browser, "[role=status]", "replayed: as 0-1")
+    await opens(browser, f"{console.url}/#dead-letters/0-1")
+    await presses(browser, "Drop")
+    await presses(browser, "Drop it for good")
+    await sees(browser, "[role=status]", "dropped")
+    assert said(browser) == []
+
+
+async def presses(browser: Chrome, words: str) -> None:
+    await sees(browser, "button", words)
+    found = browser.find_elements(By.CSS_SELECTOR, "button")
+    [button] = [each for each in found if each.text == words]
+    await asyncio.to_thread(button.click)

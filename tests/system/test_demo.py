@@ -87,7 +87,7 @@ async def test_the_demo_carries_a_cart_from_the_shop_to_voyado(
     environment: dict[str, str],
 ) -> None:
     async with started("demo", environment) as (process, at):
-        assert set(at) == {"storefront", "console", "voyado", "dub", "public", "admin"}
+        assert set(at) == {"storefront", "console", "voyado", "dub", "postgrid", "public", "admin"}
         await until(f"{at['admin']}/readyz", "ready")
         page = await until(f"{at['storefront']}/", "<script async")
         assert f'src="{at["public"]}/collector.' in page
@@ -122,9 +122,10 @@ async def test_the_sandbox_runs_the_stand_ins_alone(
     environment: dict[str, str], dialect: str, status: int
 ) -> None:
     async with started("sandbox", environment, "--dub-dialect", dialect) as (process, at):
-        assert set(at) == {"voyado", "dub"}
+        assert set(at) == {"voyado", "dub", "postgrid"}
         await until(f"{at['voyado']}/_sandbox/state", '"Voyado"')
         await until(f"{at['dub']}/_sandbox/state", '"Dub"')
+        await until(f"{at['postgrid']}/_sandbox/state", '"PostGrid"')
         key = {"Authorization": "Bearer dub_sandbox"}
         async with ClientSession(headers=key) as session:
             answer = await session.post(f"{at['dub']}/track/customer", data=b"")

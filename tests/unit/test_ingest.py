@@ -933,7 +933,7 @@ async def test_an_error_of_the_gateways_own_is_not_hidden() -> None:
 
 
 async def letters(shop: Shop) -> list[dead.DeadLetter]:
-    return [dead.decode(value) for _, value in await shop.log(Log.DEAD)]
+    return [dead.decode_letter(value) for _, value in await shop.log(Log.DEAD)]
 
 
 async def test_a_rejected_event_is_kept_as_it_was_posted_and_can_be_taken_again() -> None:

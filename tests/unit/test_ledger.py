@@ -14,7 +14,7 @@ from gateway.ledger import Ledger, Trace
 from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
 from gateway.model.journal import Open, Snapshot
-from gateway.model.life import Filters, Place, explain
+from gateway.model.life import Filters, LetterFilters, Place, explain
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, IndexFailedError, Log
 from tests.written import (
@@ -93,6 +93,23 @@ def told(trace: Trace) -> dict[str, str]:
     """Return what is told of the one event that was found, per destination."""
     [known] = trace.events or (trace.searched.events if trace.searched else ())
     return {f.destination: explain(f, trace.heard_ms.get(f.destination)) for f in known.fates}
+
+
+async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(world: World) -> None:
+    ledger = world.ledger()
+    mail = {"orderId": "letter_1", "mailReference": "m-1"}
+    await take(
+        world.buffer,
+        event("order", "mail_order", NOON - 9000, status="printing", **mail),
+        event("visit", "mail_visit", NOON - 8000, trackerId="t-1", **mail),
+        event("page", "page", NOON - 7000, mailReference="m-1", clickId="k-1"),
+        event("sale", "sale", NOON, amount=1, customerId="u-1"),
+        event("later", "page", NOON + 5000),
+    )
+    await caught_up(ledger)
+    trace = await ledger.trace("u-1")
+    assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert (await ledger.trace("m-1")).behind == ()
 
 
 async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) -> None:
@@ -197,7 +214,7 @@ async def test_a_dead_letter_that_the_index_lacks_is_read_from_the_log(world: Wo
 
 
 async def _listed(ledger: Ledger) -> bool:
-    return len((await ledger.letters(Filters(), None, 10)).letters) == 1
+    return len((await ledger.letters(LetterFilters(), None, 10)).letters) == 1
 
 
 async def test_a_dead_letter_that_retention_removed_is_not_there(world: World) -> None:
@@ -465,7 +482,7 @@ async def test_a_dead_record_that_cannot_be_read_is_no_dead_letter(world: World)
     ledger = world.ledger()
     await caught_up(ledger)
     assert await ledger.letter(Place(0, 0)) is None
-    page = await ledger.letters(Filters(), None, 10)
+    page = await ledger.letters(LetterFilters(), None, 10)
     assert [(each.place.offset, each.id) for each in page.letters] == [(3, ""), (2, "")]
 
 

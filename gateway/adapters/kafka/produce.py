@@ -198,7 +198,8 @@ class Lane:
     def _append(self, batch: BatchBuilder, entry: _Entry) -> None:
         for draft in entry.drafts[entry.taken :]:
             key = draft.key if self._keyed else None
-            if batch.append(timestamp=None, key=key, value=draft.value) is None:
+            value = None if self._keyed and not draft.value else draft.value  # removes the key
+            if batch.append(timestamp=None, key=key, value=value) is None:
                 return
             entry.taken += 1
 

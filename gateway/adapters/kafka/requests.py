@@ -128,7 +128,7 @@ class Requests:
         request = FetchRequest(0, 1, limit_bytes, READ_UNCOMMITTED, asked)
 
         def take(response: Any) -> bytes | None:
-            [(_, [(_, code, *_, data)])] = response.topics
+            _, code, *_, data = _only(response)
             if for_code(code) is OffsetOutOfRangeError:
                 return None
             _check(code)
@@ -140,7 +140,7 @@ class Requests:
         request = OffsetRequest(-1, READ_UNCOMMITTED, [(topic, [(partition, time_ms)])])
 
         def take(response: Any) -> int:
-            [(_, [(_, code, _, offset)])] = response.topics
+            _, code, _, offset = _only(response)
             _check(code)
             return int(offset)
 
@@ -153,9 +153,8 @@ class Requests:
         request = OffsetFetchRequest(group, [(topic, [partition])])
 
         def take(response: Any) -> Place | None:
-            [(_, [(_, offset, metadata, code)])] = response.topics
+            _, offset, metadata, code = _only(response)
             _check(code)
-            _check(getattr(response, "error_code", 0))
             return None if offset == NO_OFFSET else Place(offset, metadata or "")
 
         return await self._of_coordinator(group, request, take)
@@ -247,6 +246,13 @@ class Requests:
                     raise
                 self._client = client
             return self._client
+
+
+def _only(response: Any) -> Any:
+    """Return what is said of the one partition asked for; nothing is where all of it failed."""
+    _check(getattr(response, "error_code", 0))
+    [(_, [found])] = response.topics
+    return found
 
 
 def _check(code: int) -> None:

@@ -161,6 +161,8 @@ class Store:
             "INSERT OR REPLACE INTO state VALUES (?,?,?,?)",
             [(key, offset, time_ms, value) for key, offset, value in rows],
         )
+        gone = [(key,) for key, value in zip(keys, values, strict=False) if not value]
+        connection.executemany("DELETE FROM state WHERE key = ? AND data = x''", gone)
 
     def _cut(self, connection: sqlite3.Connection, log: Log, first: int) -> None:
         """Delete what is below `first`; an empty log keeps an empty row, to know its place."""

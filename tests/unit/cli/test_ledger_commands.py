@@ -5,18 +5,25 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import orjson
 import pytest
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
-from gateway.cli import ledger_commands
+from gateway import ledger
+from gateway.cli import handling, ledger_commands
 from gateway.cli.console_client import ConsoleClient
 from gateway.cli.ledger_commands import dead_letters, tail, trace
-from gateway.cli.ledger_text import plain, plain_json, table
+from gateway.cli.ledger_text import pause_lines, plain, plain_json, table
 from gateway.http.console import ConsoleSettings
+from gateway.model import envelope
+from gateway.model.dead import DeadLetter
+from gateway.model.envelope import Envelope
+from gateway.model.journal import Pause
 from gateway.ports import Draft, Log
 from tests.consoles import Console, running, some_life
 from tests.written import SetClock, bury, delivered, event, letter, note, take
@@ -138,7 +145,16 @@ def test_dead_letters_are_listed_and_shown(console: Running) -> None:
     result = run(console, dead_letters, "list")
     assert result.exit_code == 0
     head, ingest, dub = result.stdout.splitlines()
-    assert head.split() == ["ID", "BURIED", "DESTINATION", "REASON", "TYPE", "EVENT", "WHY"]
+    assert head.split() == [
+        "ID",
+        "BURIED",
+        "DESTINATION",
+        "REASON",
+        "TYPE",
+        "EVENT",
+        "STATE",
+        "WHY",
+    ]
     assert ingest.index("ingest") == dub.index("dub") == head.index("DESTINATION")
     one = run(console, dead_letters, "list", "--limit", "1", "--json").stdout
     assert json.loads(one)["destination"] == "ingest"
@@ -256,3 +272,107 @@ def test_escapes_in_json_keep_their_meaning() -> None:
     assert json.loads(plain_json({"a": text})) == {"a": text}
     assert plain("a\x1bb") == "a\\u001bb"
     assert list(table([("a", "bb"), ("ccc", "d")])) == ["a    bb", "ccc  d"]
+
+
+def made_lead(name: str) -> Envelope:
+    return event(name, "lead", eventName="Sign up", customerId="u-1")
+
+
+def whole(offset: int, name: str) -> DeadLetter:
+    """Return the letter of a lead that dub refused, as deliver writes it."""
+    made = made_lead(name)
+    return replace(letter(offset, made, "dub"), event=orjson.loads(envelope.encode(made)))
+
+
+@pytest.fixture
+def buried(console: Running) -> Running:
+    """Return a console with the letters 0-2 to 0-4 more, each with its event."""
+    buffer = console.console.buffer
+    console.do(take(buffer, *(made_lead(f"e-{n}") for n in range(3))))
+    console.do(bury(buffer, *(whole(5 + n, f"e-{n}") for n in range(3))))
+    return console
+
+
+def test_dead_letters_are_replayed_once_oldest_first(buried: Running) -> None:
+    result = run(buried, dead_letters, "replay", "--destination", "dub", "--rate", "3", "--json")
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    # The first one's event is not whole: it was written by hand.
+    assert [(each["id"], each["outcome"]) for each in told] == [
+        ("0-0", "impossible"),
+        ("0-2", "replayed"),
+        ("0-3", "replayed"),
+        ("0-4", "replayed"),
+    ]
+    assert result.exit_code == 1
+    result = run(buried, dead_letters, "replay", "0-2", "0-3")
+    assert (result.exit_code, result.stdout) == (0, "2 replayed or dropped before\n")
+    buried.do()
+    assert "replay 1 of 0-5, for dub alone" in run(buried, trace, "u-1").stdout
+
+
+def test_letters_are_dropped_only_with_yes(buried: Running) -> None:
+    result = run(buried, dead_letters, "drop", "--destination", "dub")
+    assert result.exit_code == 2
+    assert "this would drop 4 dead letter(s): add --yes" in result.stderr
+    result = run(buried, dead_letters, "drop", "--destination", "dub", "--yes")
+    assert (result.exit_code, result.stdout) == (0, "4 dropped\n")
+    buried.do()
+    assert "no dead letter" in run(buried, dead_letters, "list", "--destination", "dub").stdout
+    assert "dropped" in run(buried, dead_letters, "list", "--state", "dropped").stdout
+    assert "dropped at" in run(buried, dead_letters, "show", "0-2").stdout
+    result = run(buried, dead_letters, "drop", "--destination", "dub", "--yes")
+    assert (result.exit_code, result.stdout) == (0, "no dead letter is meant\n")
+
+
+def test_which_letters_are_meant_must_be_said(console: Running) -> None:
+    for args in ([], ["0-0", "--all"], ["0-0", "--reason", "refused"]):
+        result = run(console, dead_letters, "replay", *args)
+        assert result.exit_code == 2
+        assert "say which" in result.stderr
+
+
+def test_a_replay_waits_for_a_console_that_can_not_do_it_now(
+    buried: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "AGAIN_SECONDS", 0.01)
+    buried.console.buffer.fail_next(Log.EVENTS, written=True)
+    result = run(buried, dead_letters, "replay", "0-2")
+    assert result.exit_code == 0
+    assert "Trying again." in result.stderr
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    buried: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "AT_ONCE", 1)
+    monkeypatch.setattr(handling, "LINE_SECONDS", 0.0)
+    result = run(buried, dead_letters, "drop", "0-2", "0-3", "--yes")
+    assert result.stderr == "drop: 1 of 2\n"
+
+
+def test_what_is_paused_is_told_once_and_when_it_goes_on() -> None:
+    held = {"destination": "dub", "endpoint": "track/lead", "detail": "HTTP 401\x1b"}
+    held["since"] = "2026-11-21T12:00:00Z"
+    shown: set[str] = set()
+    told = "dub track/lead IS PAUSED since 2026-11-21 12:00:00Z: HTTP 401\\u001b"
+    assert list(pause_lines([held], shown)) == [told]
+    assert list(pause_lines([held], shown)) == []
+    assert list(pause_lines([], shown)) == ["dub track/lead goes on again"]
+
+
+def test_tail_tells_what_is_paused(console: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    news: list[str] = []
+
+    def watch(told: dict[str, str], _shown: object, **_: object) -> None:
+        news.append(told["id"])
+        if len(news) == 1:
+            buffer = console.console.buffer
+            on = Pause("dub", "lead", True, buffer._clock.now_ms(), "track/lead", "HTTP 401")  # noqa: FBT003 - on
+            console.do(note(buffer, on), take(buffer, event("e-new")))
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ledger_commands, "_show", watch)
+    monkeypatch.setattr(ledger, "FRESH_SECONDS", 0.0)
+    result = run(console, tail, "-n", "1")
+    assert "dub track/lead IS PAUSED since" in result.stderr

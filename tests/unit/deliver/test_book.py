@@ -39,12 +39,24 @@ def test_an_event_fails_alone_where_the_destination_took_another_and_failed_on_n
         book.add(each, None)
     book.failed_whole([first])
     assert not book.fails_alone(first)  # a successor does not know
-    book.went_through(5)
+    book.went_through("carts", 5)
     assert book.fails_alone(first)
     book.failed_whole([first, second])
     assert not book.fails_alone(first)
     book.close(1)
     assert book.fails_alone(first)
     book.failed_whole([second])
-    book.went_through(6)
+    book.went_through("carts", 6)
     assert book.fails_alone(first)
+
+
+def test_what_goes_through_of_another_kind_makes_no_event_fail_alone() -> None:
+    book = Book(0)
+    failing = entry(0, "a")
+    failing.first_failed_ms = 1
+    book.add(failing, None)
+    book.failed_whole([failing])
+    book.went_through("views", 5)
+    assert (failing.alone_since_ms, book.fails_alone(failing)) == (None, False)
+    book.went_through("carts", 6)
+    assert (failing.alone_since_ms, book.fails_alone(failing)) == (6, True)

@@ -389,7 +389,9 @@ def test_recovery_merges_a_snapshot_with_entries_that_overtook_it_in_the_log() -
     ]  # fmt: skip
     assert recovery.high == 14
     assert recovery.memory(10).tried is Tried.IN_DOUBT
-    assert recovery.memory(12) == Open(12, attempts=2, tried=Tried.FAILED, first_failed_ms=4)
+    assert recovery.memory(12) == Open(
+        12, attempts=2, tried=Tried.FAILED, first_failed_ms=4, next_ms=99
+    )
     assert recovery.memory(14) == Open(14)
 
 
@@ -423,8 +425,8 @@ def test_a_successor_counts_no_failure_that_was_not_the_events() -> None:
     for offset, reason in enumerate((Reason.RATE_LIMITED, Reason.UNKNOWN_CUSTOMER)):
         for time_ms in (5, 6):
             recovery.take(Answer("there", time_ms, postponed=(Postponed(offset, reason, 99),)))
-    assert recovery.memory(0) == Open(0)
-    waits = Open(1, tried=Tried.FAILED, first_failed_ms=5, waits_since_ms=5)
+    assert recovery.memory(0) == Open(0, next_ms=99, limited=True)
+    waits = Open(1, tried=Tried.FAILED, first_failed_ms=5, waits_since_ms=5, next_ms=99)
     assert recovery.memory(1) == waits
     recovery.take(Snapshot("there", 2, 7, (Open(1, waits_since_ms=4),)))
     assert recovery.memory(1).waits_since_ms == 4

@@ -147,7 +147,7 @@ def test_a_refused_batch_is_split_until_the_bad_event_stands_alone() -> None:
         fates = await world.fates()
         assert (fates["v3"].outcome, fates["v3"].reason) == (Outcome.DEAD, Reason.REFUSED)
         [record] = await world.buffer.read(Log.DEAD, 0, 0, 10)
-        letter = dead.decode(record.value)
+        letter = dead.decode_letter(record.value)
         assert (letter.destination, letter.reason, letter.offset) == ("there", "refused", 3)
         assert letter.event["event"]["id"] == "v3"
         assert letter.request.startswith('[{"type":"product"')

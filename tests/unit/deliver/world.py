@@ -12,12 +12,13 @@ import orjson
 from gateway.adapters.memory import MemoryBuffer
 from gateway.deliver.consume import Deliver
 from gateway.deliver.settings import DestinationSettings
+from gateway.deliver.steady import SteadyClock
 from gateway.deliver.worker import House
 from gateway.model import journal
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Verdict
 from gateway.model.envelope import Derived, Envelope, encode
 from gateway.model.instant import format_ms
-from gateway.model.journal import Answer, Settled
+from gateway.model.journal import Answer, Postponed, Settled
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.routing import partition_of
 from gateway.model.window import DedupSettings
@@ -28,7 +29,16 @@ NAME = "there"
 SITE = "shop"
 
 Behaviour = Literal[
-    "ok", "busy", "refuse", "lost-done", "lost-undone", "unreachable", "slow", "slow-lost"
+    "ok",
+    "busy",
+    "refuse",
+    "lost-done",
+    "lost-undone",
+    "unreachable",
+    "slow",
+    "slow-lost",
+    "forbidden",
+    "limited",
 ]
 
 
@@ -83,6 +93,13 @@ def lead(name: str, customer: str, at_ms: int = 0) -> Envelope:
 def routing_key(envelope: Envelope) -> str:
     event = envelope.event
     return str(event.get("cartReference") or event.get("customerId") or event["id"])
+
+
+_AGAIN: dict[Behaviour, Again] = {
+    "unreachable": Again(Reason.UNREACHABLE),
+    "forbidden": Again(Reason.UNAUTHORIZED, detail="HTTP 401"),
+    "limited": Again(Reason.RATE_LIMITED, 600.0),
+}
 
 
 @dataclass
@@ -144,8 +161,8 @@ class There:
             return Again(Reason.NO_ANSWER)
         if behaviour == "busy":
             return Again(Reason.UNAVAILABLE)
-        if behaviour == "unreachable":
-            return Again(Reason.UNREACHABLE)
+        if behaviour in _AGAIN:
+            return _AGAIN[behaviour]
         if behaviour == "refuse" or self._refused(request):
             if len(request.items) > 1:
                 return Again(Reason.SPLIT, 0.0)
@@ -199,7 +216,8 @@ class World:
 
     def start(self) -> None:
         """Start a process that delivers (another one, when one runs)."""
-        house = House(self.buffer, {SITE: frozenset({NAME})}, self.clock, self.dedup, 7 * 86_400.0)
+        clock = SteadyClock(self.clock, asyncio.get_running_loop().time)
+        house = House(self.buffer, {SITE: frozenset({NAME})}, clock, self.dedup, 7 * 86_400.0)
         deliver = Deliver(NAME, self.there, self.settings, house)
         self._processes.append(asyncio.ensure_future(deliver.run(self._ending)))
 
@@ -248,6 +266,11 @@ class World:
             records = await self.buffer.read(Log.OUTCOMES, partition, 0, 1_000_000)
             found += [(partition, journal.decode(record.value)) for record in records]
         return found
+
+    async def postponed(self) -> list[Postponed]:
+        """Every try that was put off, in order."""
+        answers = [each for _, each in await self.entries() if isinstance(each, Answer)]
+        return [each for answer in answers for each in answer.postponed]
 
     async def outcomes(self) -> dict[tuple[int, int], list[Settled]]:
         """Every outcome written, by partition and offset."""

@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from gateway.http import console as module
 from gateway.http.console import ConsoleSettings
+from gateway.model import dead, envelope
+from gateway.model.instant import format_ms
+from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, Log
 from tests.consoles import Console, running, some_life
-from tests.written import SetClock, delivered, event, note, take
+from tests.written import SetClock, attempt, bury, delivered, event, judged, letter, note, take
 
 TOKEN = "a token of enough characters"
 
@@ -257,3 +262,101 @@ def test_a_short_token_is_refused_and_not_shown() -> None:
     with pytest.raises(ValidationError, match="too short") as raised:
         ConsoleSettings(token=SecretStr("hunter2"))
     assert "hunter2" not in str(raised.value)
+
+
+async def post(
+    http: aiohttp.ClientSession, console: Console, path: str, status: int = 200, **more: Any
+) -> dict[str, Any]:
+    async with http.post(console.url + path, **more) as answer:
+        assert answer.status == status, await answer.text()
+        told = await answer.json()
+        assert isinstance(told, dict)
+        return told
+
+
+async def test_a_letter_is_replayed_and_the_trace_shows_the_chain(
+    console: Console, http: aiohttp.ClientSession
+) -> None:
+    await take(console.buffer, event("e-0", cartReference="c-0"))
+    made = event("e-1", "lead", eventName="Sign up", customerId="u-9")
+    await take(console.buffer, made)
+    await note(console.buffer, judged(1, Outcome.DEAD, Reason.REFUSED, "dub"))
+    whole = replace(letter(1, made, "dub"), event=orjson.loads(envelope.encode(made)))
+    await bury(console.buffer, whole)
+    told = await post(http, console, "/api/dead-letters/replay", json={"ids": ["0-0"]})
+    assert told["results"] == [{"id": "0-0", "outcome": "replayed", "detail": "", "replay": "0-2"}]
+    await note(console.buffer, attempt(2, destination="dub"), delivered(2, destination="dub"))
+    await console.caught_up()
+    again = await post(http, console, "/api/dead-letters/replay", json={"ids": ["0-0"]})
+    assert again["results"][0]["outcome"] == "already"
+    replayed, first = (await get(http, console, "/api/trace", id="u-9"))["events"]
+    assert replayed["receipt"]["replay"]["of"] == first["place"] == "0-1"
+    assert [(e["destination"], e["state"]) for e in replayed["outcomes"]] == [("dub", "delivered")]
+    [dub] = [each for each in first["outcomes"] if each["destination"] == "dub"]
+    assert (dub["state"], dub["handled"]["replay"]) == ("dead", "0-2")
+    told = await get(http, console, "/api/dead-letters", state="open")
+    assert told["deadLetters"] == []
+    told = await get(http, console, "/api/dead-letters", state="replayed")
+    assert [each["id"] for each in told["deadLetters"]] == ["0-0"]
+
+
+async def test_a_letter_that_is_dropped_is_open_no_more(
+    console: Console, http: aiohttp.ClientSession
+) -> None:
+    await some_life(console)
+    await post(http, console, "/api/dead-letters/drop", json={"ids": ["0-0"]})
+    await console.caught_up()
+    told = await get(http, console, "/api/dead-letters", state="open")
+    assert [each["id"] for each in told["deadLetters"]] == ["0-1"]
+    assert (await get(http, console, "/api/dead-letters/0-0"))["state"] == "dropped"
+
+
+async def test_a_rejected_event_goes_through_the_checks_again(
+    console: Console, http: aiohttp.ClientSession
+) -> None:
+    now_ms = console.buffer._clock.now_ms()
+    good = {"type": "page", "id": "e-good", "time": format_ms(now_ms), "title": "Shoes"}
+    for posted in (good, {**good, "id": "e-bad", "title": 7}):
+        kept = {
+            "event": posted,
+            "context": {"consent": "limited"},
+            "sentAt": None,
+            "receivedAt": now_ms,
+            "server": False,
+        }
+        made = dead.DeadLetter("ingest", "shop", "type_not_allowed", 0, None, kept)
+        await bury(console.buffer, made)
+    ids = {"ids": ["0-0", "0-1"]}
+    told = await post(http, console, "/api/dead-letters/replay", json=ids)
+    assert [each["outcome"] for each in told["results"]] == ["replayed", "rejected"]
+    assert "wrong_type" in told["results"][1]["detail"]
+    await console.caught_up()
+    assert len((await get(http, console, "/api/trace", id="e-good"))["events"]) == 1
+    again = await post(http, console, "/api/dead-letters/replay", json=ids)
+    assert [each["outcome"] for each in again["results"]] == ["already", "rejected"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"ids": []}', b'{"ids": ["x"]}', b'{"ids": [1]}'])
+async def test_what_names_no_letters_is_refused(
+    console: Console, http: aiohttp.ClientSession, body: bytes
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    await post(http, console, "/api/dead-letters/drop", 400, data=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (415, {"Content-Type": "text/plain"}),
+        (403, {"Content-Type": "application/json", "Origin": "https://evil.example"}),
+        (403, {"Content-Type": "application/json", "Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+async def test_another_page_may_have_nothing_done(
+    console: Console, http: aiohttp.ClientSession, status: int, headers: dict[str, str]
+) -> None:
+    await some_life(console)
+    body = b'{"ids": ["0-0"]}'
+    await post(http, console, "/api/dead-letters/drop", status, data=body, headers=headers)
+    await console.caught_up()
+    assert (await get(http, console, "/api/dead-letters/0-0"))["state"] == "open"

@@ -210,6 +210,7 @@ async def test_the_pixel_gives_every_documented_status(
     asked: list[tuple[str, dict[str, str]]] = [
         (PIXEL, {}),
         ("/v1/pixel.gif", {}),
+        (f"{PIXEL}&title={'t' * 501}", {}),
         (PIXEL, {"Referer": "https://evil.example/"}),
         (PIXEL, {"X": "x" * 9000}),
     ]

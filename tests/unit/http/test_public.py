@@ -400,16 +400,17 @@ async def test_the_pixel_takes_the_pages_address_from_the_referrer(gateway: Gate
         ("key=pk_shop", "https://evil.example/", 403),
         ("key=pk_shop", "", 403),
         ("key=pk_shop", "https://[", 403),
-        (f"key=pk_shop&url={ORIGIN}/p&title={'t' * 501}", "", 200),
+        (f"key=pk_shop&url={ORIGIN}/p&title={'t' * 501}", "", 422),
     ],
 )
-async def test_the_pixel_is_refused_like_other_events_and_shown_for_a_valid_key(
+async def test_the_pixel_is_refused_like_other_events_and_shown_all_the_same_for_a_valid_key(
     gateway: Gateway, query: str, referrer: str, status: int
 ) -> None:
     answer = await gateway.get(f"/v1/pixel.gif?{query}", {"Referer": referrer} if referrer else {})
     assert answer.status == status
-    if status == 200:
-        assert answer._body == PIXEL
+    if status == 422:
+        assert (answer._body, answer.content_type) == (PIXEL, "image/gif")
+        assert answer.headers["Gateway-Rejection"] == "over_limit"
     else:
         told(answer)
     assert not await gateway.envelopes()

@@ -72,4 +72,22 @@ def test_carts_outside_the_window_are_forgotten() -> None:
     carts.see("kept", Update(1, None, 0, 0))
     carts.see("kept", Update(5, None, 0, 0))
     carts.forget_below(3)
-    assert (carts.knows("old"), carts.knows("kept"), len(carts)) == (False, True, 1)
+    assert (carts.knows("old"), carts.knows("kept")) == (False, True)
+    assert carts.see("old", Update(6, None, 0, 0)) == 0
+
+
+def test_forgotten_carts_give_back_their_room() -> None:
+    carts = Carts(1000)
+    for n in range(10_000):
+        carts.see(f"c{n}", Update(n, None, 0, 0))
+        carts.forget_below(n - 100)
+    assert len(carts) < 2_000
+
+
+def test_the_time_of_a_state_is_known_while_it_is_the_newest() -> None:
+    carts = Carts(1000)
+    carts.see("c", Update(0, None, 0, 5_000))
+    carts.see("c", Update(1, None, 0, 4_000))
+    assert (carts.sent_ms("c", 0), carts.sent_ms("c", 1)) == (5_000, None)
+    carts.see("c", Update(2, None, 0, 5_100))
+    assert (carts.sent_ms("c", 0), carts.sent_ms("c", 2)) == (None, 6_000)

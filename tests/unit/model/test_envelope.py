@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.envelope import Derived, Envelope, UnreadableError, decode, encode
+from gateway.model.attempt import Tried
+from gateway.model.envelope import Derived, Envelope, Replay, UnreadableError, decode, encode
 
 EVENT: dict[str, Any] = {
     "type": "product",
@@ -73,6 +74,14 @@ def test_with_limited_consent_the_sender_is_not_known() -> None:
     assert replace(ENVELOPE, context={}).sender is None
 
 
+REPLAY = {"destination": "dub", "origin": 3, "number": 1, "asked_ms": 5, "tried": "failed"}
+
+
+def test_a_replay_survives_the_log() -> None:
+    again = replace(ENVELOPE, replay=Replay("dub", 3, 1, 5, Tried.FAILED))
+    assert decode(encode(again)) == again
+
+
 def broken(**over: Any) -> bytes:
     return orjson.dumps({**orjson.loads(encode(ENVELOPE)), **over})
 
@@ -90,6 +99,26 @@ def broken(**over: Any) -> bytes:
         broken(event={**EVENT, "time": "yesterday"}),
         broken(event={**EVENT, "time": "2026-11-21T10:15:00"}),
         broken(derived=[1, 2, 3]),
+        broken(context=None),
+        broken(context=[]),
+        broken(consent="none"),
+        broken(site=None),
+        broken(key=7),
+        broken(key=""),
+        broken(received="today"),
+        broken(corrected=1 << 60),
+        broken(corrected=-1),
+        broken(corrected=True),
+        broken(event=[]),
+        broken(event={**EVENT, "id": None}),
+        broken(event={**EVENT, "type": 7}),
+        broken(event={**EVENT, "time": 7}),
+        broken(event={**EVENT, "type": "cart"}),
+        broken(event={**EVENT, "type": "cart", "cartReference": {}}),
+        broken(replay={"destination": "dub"}),
+        broken(replay={**REPLAY, "asked_ms": "now"}),
+        broken(replay={**REPLAY, "tried": "perhaps"}),
+        broken(replay=[1]),
     ],
 )
 def test_what_is_no_envelope_of_this_version_says_so(value: bytes) -> None:

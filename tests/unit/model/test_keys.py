@@ -63,3 +63,10 @@ def test_the_rest_go_by_session_visitor_or_id() -> None:
     assert routing_key(event("page"), {"customerId": "u", "sessionId": "s"}) == "s"
     assert routing_key(event("page", sessionId=None), {"sessionId": "s", "visitorId": "v"}) == "v"
     assert routing_key(event("page"), {}) == "e-1"
+
+
+def test_all_of_a_mail_piece_stays_together_whatever_its_metadata_tells() -> None:
+    visit = event("mail_visit", orderId="letter_1", trackerId="t-1")
+    copy = {**visit, "visitorId": "v-1", "customerId": "u-1", "sessionId": "s-1"}
+    assert routing_key(visit, {}) == routing_key(copy, {}) == "letter_1"
+    assert routing_key(event("mail_order", orderId="letter_1"), {}) == "letter_1"

@@ -26,6 +26,53 @@ def examined(tmp_path: Path, text: str) -> Examined:
     return examine(path, {})
 
 
+MAIL = """
+[sources.mail]
+kind = "postgrid"
+site = "shop"
+api_key = "test_sk_example"
+webhook_secrets = ["webhook_secret_0123456789"]
+"""
+
+
+def test_a_source_without_problems_is_taken_with_its_defaults(tmp_path: Path) -> None:
+    found = examined(tmp_path, SITE + DESTINATIONS + MAIL)
+    assert not found.problems
+    assert found.settings is not None
+    source = found.settings.sources["mail"]
+    assert source.base_url == "https://api.postgrid.com"
+    assert source.ids["customerId"] == "metadata.customerId"
+    assert source.trackers == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "words", "severity"),
+    [
+        (('site = "shop"', 'site = "other"'), "site", "use one of those there are: shop", "error"),
+        (('["webhook_secret_0123456789"]', "[]\npoll_seconds = 0"), "", "nothing comes", "warning"),
+        (("webhook_secrets", "webhook_age_seconds = 60\nwebhook_secrets"), "webhook_age_seconds",
+         "28800", "warning"),
+        (("_0123456789", ""), "webhook_secrets.0", "at least 20", "error"),
+        (('"postgrid"', '"mailchimp"'), "kind", "postgrid", "error"),
+        (('site = "shop"', 'site = "shop"\ntrackers = ["x"]'), "trackers.0", "tracker_", "error"),
+        (('site = "shop"', 'site = "shop"\nids = {customerId = "to.email"}'), "ids.customerId",
+         "metadata.customerId", "error"),
+        (('site = "shop"', 'site = "shop"\npol_seconds = 5'), "pol_seconds", "poll_seconds",
+         "error"),
+        (('api_key = "test_sk_example"', ""), "api_key", "GATEWAY_SOURCES__MAIL__API_KEY", "error"),
+    ],
+    ids=lambda each: str(each)[:40],
+)  # fmt: skip
+def test_what_is_wrong_with_a_source_is_told_with_its_remedy(
+    tmp_path: Path, change: tuple[str, str], place: str, words: str, severity: str
+) -> None:
+    (problem,) = examined(tmp_path, SITE + DESTINATIONS + MAIL.replace(*change)).problems
+    assert problem.place == f"sources.mail.{place}".rstrip(".")
+    assert words in str(problem)
+    assert problem.severity == severity
+    assert "0123456789" not in str(problem)
+
+
 def test_a_sound_configuration_has_no_problem(tmp_path: Path) -> None:
     assert not examined(tmp_path, SITE + DESTINATIONS).problems
 
@@ -123,6 +170,11 @@ def test_a_server_key_of_two_sites_is_told_without_showing_it(tmp_path: Path) ->
             "buffer.max_bytes",
             "too little",
         ),
+        (
+            SITE + DESTINATIONS + "timeout_seconds = 31\n",
+            "destinations.archive.timeout_seconds",
+            "is 31, more than admin.stop_seconds (30)",
+        ),
     ],
 )
 def test_a_warning_leaves_the_settings_usable(
@@ -144,5 +196,18 @@ def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Pat
     path.write_text(SITE + DESTINATIONS)
     text = "\n".join(facts(load(path, {})))
     assert "to archive" in text
-    assert "206 MiB" in text  # 2.4 million keys at 90 bytes
+    assert "710 MiB" in text  # 2.4 million keys at 90 bytes, and a cart each at 220
     assert "8.9 GiB" in text  # 27.8 events/s for four days at 1,000 bytes
+
+
+def test_mail_that_no_destination_of_its_site_takes_is_warned_of(tmp_path: Path) -> None:
+    source = """
+[sources.mail]
+kind = "postgrid"
+site = "shop"
+api_key = "test_sk_1"
+"""
+    assert not examined(tmp_path, SITE + DESTINATIONS + source).problems
+    only_carts = DESTINATIONS + 'events = ["cart"]\n'
+    [problem] = examined(tmp_path, SITE + only_carts + source).problems
+    assert "no destination of which takes mail events" in str(problem)

@@ -168,13 +168,6 @@ kind = "webhook"
     assert len(caught.value.problems) == 12  # without the variable
 
 
-def test_what_comes_in_a_later_version_is_told_so(tmp_path: Path) -> None:
-    problem = only(examined(tmp_path, '[sources.mail]\nkind = "postgrid"'))
-    assert problem.place == "sources"
-    assert "in a later version" in problem.message
-    assert "leave [sources] out" in problem.remedy
-
-
 def test_a_webhooks_wrong_secret_and_address_are_told_without_the_secret(tmp_path: Path) -> None:
     found = examined(
         tmp_path,

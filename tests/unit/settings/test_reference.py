@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.adapters.kafka.settings import KafkaSettings
+from gateway.adapters.postgrid.settings import PostgridSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.assets import data_folder
 from gateway.ingest import SiteSettings
@@ -30,6 +31,7 @@ def tables() -> Iterator[tuple[str, type[BaseModel]]]:
     for model in get_args(AnyDestination):
         (kind,) = get_args(model.model_fields["kind"].annotation)
         yield f"destinations.{'archive' if kind == 'file' else kind}", model
+    yield "sources.mail", PostgridSettings
 
 
 TABLES = tuple(tables())

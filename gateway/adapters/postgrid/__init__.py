@@ -1,0 +1,1 @@
+"""PostGrid print-mail: its API, and what comes from it."""

@@ -1,0 +1,38 @@
+"""What the ledger tells, as lines."""
+
+from typing import Any
+
+from gateway.cli.ledger_text import trace_lines
+
+NOTHING: dict[str, Any] = {
+    "id": "o-77",
+    "events": [],
+    "deadLetters": [],
+    "searched": None,
+    "more": False,
+    "behind": [],
+    "behindCut": False,
+    "reading": {"since": "2026-11-20T12:00:00.000Z", "behind": 0, "trouble": ""},
+}
+VISIT = {
+    "happenedAt": "2026-11-20T09:14:03.000Z",
+    "type": "mail_visit",
+    "id": "tracker_visit_1",
+    "label": "letter_1\x1b[2J",
+    "linkedBy": ["mailReference", "orderId"],
+}
+
+
+def test_what_led_to_a_sale_is_told_with_the_ids_that_link_it() -> None:
+    told = {**NOTHING, "behind": [VISIT], "behindCut": True}
+    lines = list(trace_lines(told))
+    assert lines[0] == "behind the sale"
+    assert lines[1].split() == [
+        *("2026-11-20", "09:14:03.000Z", "mail_visit", "tracker_visit_1"),
+        *("letter_1\\u001b[2J", "by", "mailReference,", "orderId"),
+    ]
+    assert "and more" in lines[2]
+
+
+def test_without_a_sale_nothing_is_said_of_one() -> None:
+    assert "behind the sale" not in list(trace_lines(NOTHING))

@@ -1,0 +1,26 @@
+"""How log lines look, and how often they come."""
+
+import logging
+
+import pytest
+
+from gateway.cli.log import set_up
+
+
+@pytest.fixture(autouse=True)
+def _the_root_logger_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+
+
+def test_trouble_that_goes_on_is_said_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up("text")
+    log = logging.getLogger("gateway.deliver")
+    for number in range(3):
+        log.warning("%s: away", f"try {number}", extra={"seldom": True})
+        log.warning("%s: refused", f"event {number}")
+    said = [line.split(" ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "warning: try 0: away",
+        *(f"warning: event {number}: refused" for number in range(3)),
+    ]

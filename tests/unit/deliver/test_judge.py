@@ -1,0 +1,80 @@
+"""Whatever a record of the log holds, judging it raises nothing: it would stop all behind it."""
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.deliver.judge import Judge, window_of
+from gateway.model.attempt import Done
+from gateway.model.envelope import encode
+from gateway.model.outcome import Outcome, Reason
+from gateway.model.window import DedupSettings
+from gateway.ports import Record
+from tests.unit.deliver.world import NAME, SITE, There, cart, lead, settings, view
+from tests.virtual import START_MS
+
+RECORDS = [cart("c1", 0), cart("c1", 5, close=True), view("v1"), lead("l1", "u1")]
+REPLAY = {"destination": NAME, "origin": 0, "number": 1, "asked_ms": START_MS, "tried": "never"}
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.text(max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+GONE = object()
+TOP = ("v", "site", "key", "received", "corrected", "consent", "event", "context", "derived")
+BELOW = ("type", "id", "time", "cartReference", "visitorId", "contactId", "destination")
+NAMES = (*TOP, *BELOW, "marks", "replay", "origin", "number", "asked_ms", "tried")
+
+
+def judge() -> Judge:
+    window = window_of(DedupSettings(), 1)
+    return Judge(NAME, There(), settings(), {SITE: frozenset({NAME})}, window)
+
+
+@pytest.mark.logs_errors
+@given(
+    st.sampled_from(RECORDS),
+    st.booleans(),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "event", "context", "replay"]),
+            st.sampled_from(NAMES),
+            st.one_of(st.just(GONE), values),
+        ),
+        max_size=3,
+    ),
+)
+def test_a_record_that_lacks_a_part_or_has_a_wrong_one_stops_nothing(
+    envelope: Any,
+    replayed: bool,  # noqa: FBT001 - drawn
+    changes: list[tuple[str, str, Any]],
+) -> None:
+    record = orjson.loads(encode(envelope))
+    if replayed:
+        record["replay"] = dict(REPLAY)
+    for part, name, value in changes:
+        target = record.get(part) if part else record
+        if not isinstance(target, dict):
+            continue
+        target.pop(name, None)
+        if value is not GONE:
+            target[name] = value
+    judging = judge()
+    for offset in range(2):
+        judging.see(Record(0, offset, START_MS, orjson.dumps(record)))
+
+
+@pytest.mark.parametrize(
+    "over", [{"context": None}, {"event": {**cart("c1", 0).event, "cartReference": None}}]
+)
+def test_an_incomplete_record_is_buried_as_unreadable(over: dict[str, Any]) -> None:
+    value = orjson.dumps({**orjson.loads(encode(cart("c1", 0))), **over})
+    judged = judge().see(Record(0, 0, START_MS, value))
+    assert judged is not None
+    assert isinstance(judged.verdict, Done)
+    assert (judged.verdict.outcome, judged.verdict.reason) == (Outcome.DEAD, Reason.UNREADABLE)
