@@ -8,7 +8,7 @@ CHECKS := lint format types imports unused locks collector
 COVERED := gateway.model gateway.ingest gateway.deliver gateway.ledger gateway.replay
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench chaos test test-setup check $(CHECKS:%=check-%) coverage lock wheel clean
+.PHONY: help demo bench chaos test test-setup check $(CHECKS:%=check-%) coverage lock engines wheel clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,9 @@ lock: .cache/uv/bin/uv ## Write the lock files anew; OPTIONS=--upgrade takes the
 
 bench: $(VENV)/.test ## Measure what a request, an event, a cart and a window cost (about three minutes)
 	@$(RUN) tests.bench $(OPTIONS)
+
+engines: test-setup ## Test the collector in three browser engines, with what takes minutes too
+	$(RUN) pytest -m "slow or not slow" --log-cli-level=INFO tests/system/test_collector.py
 
 chaos: test-setup ## Break everything at random, and account for every event (about 20 minutes)
 	$(RUN) tests.chaos --seeds 5 $(OPTIONS)
