@@ -401,7 +401,9 @@ test('a cart is counted on from the latest, and a sold one is forgotten', async 
   const more = (latest) => cart((latest?.items[0].quantity || 0) + 1);
   await call('cart', more);
   await call('cart', more);
-  await call('sale', { amount: 1, cartReference: 'c-1', invoiceId: 'o', customerId: 'u' });
+  const sold = (latest) => ({ amount: 1, cartReference: latest.cartReference, invoiceId: 'o', customerId: 'u' });
+  await call('sale', sold);
+  assert.equal(gateway.events.at(-1).cartReference, 'c-1');
   await call('cart', more);
   const quantities = gateway.events.filter(({ type }) => type == 'cart').map(({ items }) => items[0].quantity);
   assert.deepEqual(quantities, [1, 2, 1]);
