@@ -780,9 +780,7 @@ async def test_a_view_reaches_the_contact_once_whenever_the_cookie_came(
     """Whether views arrive before the cookie is set, or waited and arrive with it."""
     shop = Shop()
     cookie = BROWSER._replace(cookies={"contactId": "c"}, contact_since_ms=NOW + known)
-    views = [
-        event("product", number, time=at(clock + when)) for number, when in enumerate(seen, 1)
-    ]
+    views = [event("product", number, time=at(clock + when)) for number, when in enumerate(seen, 1)]
     for when, view in zip(seen, views, strict=True):
         receipt = BROWSER if came == "in time" and when < known else cookie
         await shop.taken(view, receipt=receipt, sent=at(clock), **FULL)
