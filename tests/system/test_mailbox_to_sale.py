@@ -144,9 +144,11 @@ async def test_a_sale_is_traced_back_to_the_postcard_in_the_mailbox(
             (sale,) = there.there.dub[DUB].sales
             assert sale.invoice_id is not None
             await there.gateway.until_drained(("voyado", "dub", "archive", "hook"), 20)
+            (click,) = there.there.dub[DUB].clicks
             check_behind(orjson.loads(await trace(there.gateway, sale.invoice_id, "--json")), skus)
             text = await trace(there.gateway, sale.invoice_id)
             assert "behind the sale" in text
+            assert f"clickId        {click}" in text
             assert f"{postcard} printing" in text
             assert await there.gateway.stop() == 0
     check_told(told, postcard, visited["id"])
