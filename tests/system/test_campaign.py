@@ -81,9 +81,8 @@ async def test_the_campaign_of_the_readme_goes_from_the_template_to_a_traced_sal
         assert "ok: mail.toml" in await reader.runs("gateway check --config mail.toml")
         assert "webhook_" in await reader.runs(reader.read(webhook[1]))
         assert "{{tracker_" in await reader.runs(reader.read(tracker[1]))
-        for command in steps(order[1]):
-            shown = await reader.runs(reader.read(command))
-        assert "ready > [printing] >" in shown
+        shown = [await reader.runs(reader.read(command)) for command in steps(order[1])]
+        assert "ready > [printing] >" in shown[-1]
         mailed = reader.read(mail_trace[1])
         await eventually(
             says(reader, mailed, "ready", "printing", "archive  DELIVERED"), 20, "the piece"
