@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
@@ -63,7 +64,7 @@ class Reader:
         out, err = await process.communicate((COMMAND + text).encode())
         assert process.returncode == 0, err.decode() + out.decode()
         assert b"warning" not in err, err.decode()
-        for word in ("tracker", "postcard"):
+        for word in ("webhook", "tracker", "postcard"):
             if found := re.search(rf"^id +({word}_\w+)$", out.decode(), re.MULTILINE):
                 self.ids[f"{word}_…"] = found[1]
         return out.decode()
@@ -96,6 +97,15 @@ async def test_the_campaign_of_the_readme_goes_from_the_template_to_a_traced_sal
         types = re.findall(r"Z  (\w+)  ", behind)
         assert types[:2] == ["mail_order", "mail_order"]
         assert {"mail_visit", "page", "product", "cart", "lead"} <= set(types)
+        assert re.search(r"Z  page  .* by .*mailReference.*clickId", behind)
+        hook = "gateway postgrid --config mail.toml webhooks invocations --json webhook_…"
+        told = [orjson.loads(line) for line in (await reader.runs(reader.read(hook))).splitlines()]
+        assert {each["statusCode"] for each in told} == {200}
+        assert {each["type"] for each in told} == {
+            "postcard.created",
+            "postcard.updated",
+            "tracker.visited",
+        }
 
 
 def steps(text: str) -> list[str]:
