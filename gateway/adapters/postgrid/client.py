@@ -32,8 +32,8 @@ from gateway.adapters.postgrid.errors import (
     UnreadableAnswerError,
     refusal,
 )
-from gateway.adapters.postgrid.kinds import kinds_to_try
-from gateway.adapters.postgrid.params import OrderFields, OrderOfId
+from gateway.adapters.postgrid.kinds import kinds_to_try, path_of
+from gateway.adapters.postgrid.params import OfKind, OrderFields, OrderOfId
 from gateway.adapters.postgrid.settings import PostgridSettings
 from gateway.model.answers import hide, json_object, succeeded
 from gateway.model.attempt import Answered, Unanswered
@@ -93,7 +93,8 @@ class PostGridClient:
                 return await self.orders.get(OrderOfId(kind=kind, id=order_id))
             except NoSuchThingError as error:
                 missing = missing or error
-        raise missing or NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", "no such kind")
+        message = "an order of a return envelope is not found by its own id alone"
+        raise missing or NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", message)
 
     async def _carry_out(self, call: Call[Given, Got], params: Given) -> Got:
         url, headers, body = self._request(call, params)
@@ -131,8 +132,10 @@ class PostGridClient:
             headers["idempotency-key"] = values.pop("idempotencyKey", None) or secrets.token_hex(16)
             values = {**values.pop("fields", {}), **values}
         path = call.path
-        for name in [name for name in ("kind", "id") if f"{{{name}}}" in path]:
-            path = path.replace(f"{{{name}}}", quote(values.pop(name), safe="/"))
+        if isinstance(params, OfKind):
+            path = path_of(path, values)
+        if "{id}" in path:
+            path = path.replace("{id}", quote(values.pop("id"), safe=""))
         url = f"{self._settings.base_url}{ROOT}{path}"
         if call.method == "GET":
             return url + (f"?{urlencode(values)}" if values else ""), headers, b""

@@ -224,6 +224,16 @@ def test_orders_are_cancelled_with_a_note_or_without(run: Run, letter: str) -> N
     assert "422" in again.stderr
 
 
+def test_orders_of_a_return_envelope_are_reached_by_it(run: Run) -> None:
+    whose = ("--return-envelope", "return_envelope_1")
+    made = run("orders", "create", "return_envelope_orders", *whose, "--quantity-ordered", "100")
+    order = made.stdout.split()[1]
+    assert order in run("orders", "list", "return_envelope_orders", *whose).stdout
+    assert "filled" in run("orders", "progress", order, *whose).stdout
+    assert "filled" in run("orders", "get", order, *whose).stdout
+    assert order in run("orders", "status", order, code=1).stderr
+
+
 def test_webhooks_are_made_changed_listed_and_deleted(run: Run, letter: str) -> None:
     made = run("webhooks", "create", "--url", "https://shop.example/h",
                "--enabled-events", "letter.created,letter.updated",
@@ -265,6 +275,17 @@ def test_a_page_says_how_to_go_on_and_all_takes_everything(run: Run, stand_in: S
         (("trackers", "create", "--redirect-url-template", "x"), "--url-expire-after-days"),
         (("orders", "get", "order_1"), "Say it with --kind"),
         (("orders", "list", "Letters!"), "kind: String should match"),
+        (("orders", "list", "return_envelope_orders"), "of one return envelope: say which"),
+        (("orders", "get", "return_envelope_order_1"), "of one return envelope: say which"),
+        (
+            ("orders", "get", "letter_1", "--return-envelope", "return_envelope_1"),
+            "letters are not those of a return envelope",
+        ),
+        (("orders", "create", "letters"), "letters go to somebody: say to whom"),
+        (
+            ("trackers", "create", "--redirect-url-template", "", "--url-expire-after-days", "30"),
+            "--redirect-url-template: String should have at least 1",
+        ),
         (("orders", "list", "letters", "--limit", "1000"), "limit: "),
         (("orders", "create", "letters", "--to", "c", "--metadata", "{"), "is not JSON"),
         (("orders", "create", "letters", "--to", "c", "--html", "@/nowhere"), "No such file"),

@@ -96,6 +96,27 @@ def test_an_order_in_both_formats_is_one_event_and_no_more_when_postgrid_repeats
     run(main)
 
 
+def test_orders_of_return_envelopes_are_told_of_by_webhooks_and_by_the_listing_of_events() -> None:
+    async def main() -> None:
+        office = Office()
+        name = "return_envelope_order"
+        placed = order(f"{name}_1", "placed", START_MS, quantityOrdered=100)
+        filled = {**placed, "status": "filled"}  # at once: how far it is decides
+        assert await office.hook(f"{name}.created", placed) is Hook.TAKEN
+        assert await office.hook(f"{name}.updated", filled) is Hook.TAKEN
+        assert await office.hook(f"{name}.created", placed) is Hook.KNOWN
+        other = order(f"{name}_2", "placed", START_MS)
+        office.house.events.append(
+            {"id": "event_1", "type": f"{name}.created", "data": other, "createdAt": None}
+        )
+        await office.puller.poll()
+        events = await office.written()
+        assert {each["kind"] for each in events} == {name}
+        assert sorted(statuses(events)) == ["filled", "placed", "placed"]
+
+    run(main)
+
+
 def test_a_late_retry_of_an_older_state_is_ignored_on_every_replica() -> None:
     async def main() -> None:
         office = Office()
