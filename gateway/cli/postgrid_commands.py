@@ -252,6 +252,10 @@ def _first_issue(error: ValidationError, fields: dict[str, FieldInfo]) -> str:
 
 def _value(name: str, value: Any, field: FieldInfo) -> Any:
     kind = _plain_type(field.annotation)
+    texts = value if isinstance(value, tuple) else (value,)
+    if any("\ud800" <= sign <= "\udfff" for text in texts for sign in str(text)):
+        # So a terminal's bytes come that are no text.
+        raise click.UsageError(f"{_option(name)}: is not UTF-8")
     if isinstance(value, tuple):
         return tuple(part.strip() for each in value for part in each.split(",") if part.strip())
     if get_origin(kind) is Literal:

@@ -87,14 +87,15 @@ class PostGridClient:
 
         Raises NoSuchThingError when no kind has it, and what else a call raises.
         """
-        missing: NoSuchThingError | None = None
-        for kind in kinds_to_try(order_id):
+        missing = _not_found("an order of a return envelope is not found by its own id alone")
+        for number, kind in enumerate(kinds_to_try(order_id)):
             try:
                 return await self.orders.get(OrderOfId(kind=kind, id=order_id))
+            except ValidationError:
+                raise _not_found("that is no id of PostGrid's") from None
             except NoSuchThingError as error:
-                missing = missing or error
-        message = "an order of a return envelope is not found by its own id alone"
-        raise missing or NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", message)
+                missing = missing if number else error
+        raise missing
 
     async def _carry_out(self, call: Call[Given, Got], params: Given) -> Got:
         url, headers, body = self._request(call, params)
@@ -157,6 +158,10 @@ class PostGridClient:
             return InDoubtError(f"{where} answers HTTP 504: it may be done or not")
         kind, message = _said(answer)
         return refusal(answer.status, kind, message, after_seconds)
+
+
+def _not_found(message: str) -> NoSuchThingError:
+    return NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", message)
 
 
 class _Tries:

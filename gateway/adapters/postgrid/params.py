@@ -24,6 +24,9 @@ from gateway.adapters.postgrid.wire import wire_name
 MOST_ROWS = 100
 """Of a page. The documents name no maximum; clients of PostGrid's own keep to this one."""
 
+_LARGEST = 2**53 - 1
+"""What JSON's readers agree on."""
+
 ExpireDays = Literal[30, 60, 90, 180, 365]
 ExtraService = Literal["certified", "certified_return_receipt", "registered"]
 PayloadFormat = Literal["jwt", "json"]
@@ -65,7 +68,9 @@ class Paged(Params):
     limit: int | None = Field(
         default=None, ge=1, le=MOST_ROWS, description="Rows of the page; PostGrid's default is 10."
     )
-    skip: int | None = Field(default=None, ge=0, description="Rows to leave out before it.")
+    skip: int | None = Field(
+        default=None, ge=0, le=_LARGEST, description="Rows to leave out before it."
+    )
 
 
 class Searched(Paged):
@@ -163,9 +168,11 @@ class OrderFields(OfKind):
     inside_template: str | None = Field(default=None, description="Of a self-mailer.")
     outside_template: str | None = Field(default=None, description="Of a self-mailer.")
     bank_account: str | None = Field(default=None, description="Of a cheque: its id.")
-    amount: int | None = Field(default=None, ge=1, description="Of a cheque, in cents.")
+    amount: int | None = Field(
+        default=None, ge=1, le=_LARGEST, description="Of a cheque, in cents."
+    )
     memo: str | None = Field(default=None, description="Of a cheque.")
-    number: int | None = Field(default=None, ge=0, description="Of a cheque.")
+    number: int | None = Field(default=None, ge=0, le=_LARGEST, description="Of a cheque.")
     send_date: str | None = Field(default=None, description="Not before this day or instant.")
     description: str | None = Field(default=None, description="For people.")
     extra_service: ExtraService | None = Field(
@@ -173,7 +180,7 @@ class OrderFields(OfKind):
     )
     mailing_class: str | None = Field(default=None, description="first_class, certified, …")
     quantity_ordered: int | None = Field(
-        default=None, ge=1, description="Of return_envelope_orders: how many."
+        default=None, ge=1, le=_LARGEST, description="Of return_envelope_orders: how many."
     )
     metadata: JsonObject | None = Field(
         default=None, description="As JSON; here the ids go that the events are to carry."

@@ -207,6 +207,7 @@ def test_status_shows_what_it_finds_and_names_what_it_does_not(run: Run, letter:
     assert letter in result.stdout
     assert result.stderr.count("\n") == 1
     assert "no order under letter_1, order_2" in result.stderr
+    assert "no order under ../x, \\u001b" in run("orders", "status", "../x", "\x1b", code=1).stderr
 
 
 def test_a_way_with_a_status_that_nobody_knows_is_shown_and_steers_no_terminal() -> None:
@@ -274,6 +275,9 @@ def test_a_page_says_how_to_go_on_and_all_takes_everything(run: Run, stand_in: S
         (("trackers", "get", "a/b"), "id: String should match"),
         (("trackers", "create", "--redirect-url-template", "x"), "--url-expire-after-days"),
         (("orders", "get", "order_1"), "Say it with --kind"),
+        (("orders", "list", "letters", "--search", "\udcff"), "--search: is not UTF-8"),
+        (("orders", "create", "letters", "--to", "\udcff"), "--to: is not UTF-8"),
+        (("events", "list", "--type", "\udcff"), "--type: is not UTF-8"),
         (("orders", "list", "Letters!"), "kind: String should match"),
         (("orders", "list", "return_envelope_orders"), "of one return envelope: say which"),
         (("orders", "get", "return_envelope_order_1"), "of one return envelope: say which"),
@@ -282,6 +286,7 @@ def test_a_page_says_how_to_go_on_and_all_takes_everything(run: Run, stand_in: S
             "letters are not those of a return envelope",
         ),
         (("orders", "create", "letters"), "letters go to somebody: say to whom"),
+        (("orders", "create", "cheques", "--to", "c", "--amount", "9" * 30), "--amount: Input"),
         (
             ("trackers", "create", "--redirect-url-template", "", "--url-expire-after-days", "30"),
             "--redirect-url-template: String should have at least 1",
