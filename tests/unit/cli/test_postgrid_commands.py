@@ -18,6 +18,8 @@ from gateway.adapters.postgrid.calls import CALLS
 from gateway.cli.main import gateway
 from gateway.cli.postgrid_commands import postgrid_command
 from gateway.cli.postgrid_text import template_warnings, timeline_lines
+from gateway.sandbox.control import CONTROL
+from gateway.sandbox.faults import FAULT, FaultBoard
 from gateway.sandbox.postgrid import POSTGRID, create_postgrid
 from gateway.sandbox.postgrid_account import Account, PostgridSandbox
 
@@ -41,13 +43,14 @@ class StandIn:
     """A PostGrid in a thread of its own: a command runs an event loop itself."""
 
     account: Account
+    faults: FaultBoard
     url: str
     config: Path
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Iterator[StandIn]:
-    started: Future[tuple[Account, str]] = Future()
+    started: Future[tuple[web.Application, str]] = Future()
     loop = asyncio.new_event_loop()
     ended = asyncio.Event()
 
@@ -56,16 +59,16 @@ def stand_in(tmp_path: Path) -> Iterator[StandIn]:
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        started.set_result((app[POSTGRID], f"http://127.0.0.1:{runner.addresses[0][1]}"))
+        started.set_result((app, f"http://127.0.0.1:{runner.addresses[0][1]}"))
         await ended.wait()
         await runner.cleanup()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    account, url = started.result(timeout=10)
+    app, url = started.result(timeout=10)
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG.format(url=url, key="test_sk_sandbox"))
-    yield StandIn(account, url, config)
+    yield StandIn(app[POSTGRID], app[CONTROL].faults, url, config)
     loop.call_soon_threadsafe(ended.set)
     thread.join(timeout=10)
     loop.close()
@@ -346,6 +349,58 @@ def test_what_fails_is_one_line_without_traceback_and_key(
     (line,) = result.stderr.splitlines()
     assert words in line
     assert key not in result.output
+
+
+def switch_on(stand_in: StandIn, fault: dict[str, Any]) -> None:
+    stand_in.faults.add(FAULT.validate_python({"path": "/print-mail/*", **fault}))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "invalid_json"},
+        {"kind": "invalid_json", "body": "[]"},
+        {"kind": "invalid_json", "body": "[" * 60_000},
+        {"kind": "invalid_json", "body": '{"limit":1,"skip":0,"totalCount":1e400,"data":[]}'},
+        {"kind": "invalid_json", "body": '{"limit":1,"skip":0,"totalCount":1,"data":[7]}'},
+        {"kind": "close_mid_answer"},
+        {"kind": "status", "status": 302},
+        {"kind": "status", "status": 418, "body": "\x1b]0;owned\x07<html>\n\n"},
+        {"kind": "status", "status": 418, "body": '{"error":{"type":"a\\nb","message":"\\u001b"}}'},
+        {"kind": "status", "status": 429, "retryAfter": {"seconds": 600}},
+    ],
+    ids=lambda fault: f"{fault}"[:90],
+)
+def test_whatever_postgrid_answers_it_is_one_line_that_steers_no_terminal(
+    run: Run, stand_in: StandIn, fault: dict[str, Any]
+) -> None:
+    switch_on(stand_in, fault)
+    result = run("trackers", "list", code=1)
+    assert isinstance(result.exception, SystemExit)
+    assert not result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert line.isprintable()
+
+
+def test_a_refusal_that_may_pass_is_told_and_tried_again(run: Run, stand_in: StandIn) -> None:
+    after = {"seconds": 0}
+    switch_on(stand_in, {"kind": "status", "status": 503, "times": 1, "retryAfter": after})
+    result = run("trackers", "list")
+    assert result.stdout == "no trackers\n"
+    assert "503 service_unavailable_error" in result.stderr
+    assert "trying again in" in result.stderr
+
+
+def test_a_long_listing_says_how_far_it_is(run: Run, stand_in: StandIn) -> None:
+    account = stand_in.account
+    for _ in range(2_100):
+        account.add(account.orders, "letter", {"live": False, "status": "ready"})
+    result = run("orders", "list", "letters", "--all", "--json")
+    assert len(result.stdout.splitlines()) == 2_100
+    told = [line.split(" of ") for line in result.stderr.splitlines()]
+    assert [total for _, total in told] == ["2100", "2100"]
+    assert [int(count) // 1_000 for count, _ in told] == [1, 2]
 
 
 def test_configuration_and_source_may_stand_at_any_command_of_the_line(stand_in: StandIn) -> None:

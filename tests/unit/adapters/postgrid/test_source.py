@@ -35,8 +35,7 @@ class Office:
             site="shop",
             api_key=SecretStr("test_sk_1"),
             webhook_secrets=(SecretStr(SECRET),),
-            rate_per_second=1000,
-            **settings,
+            **{"rate_per_second": 1000, **settings},
         )
         self.begin()
 
