@@ -71,6 +71,26 @@ def test_a_new_round_reads_no_further_than_what_is_known() -> None:
     run(main)
 
 
+def test_two_gateways_that_poll_one_account_at_once_count_everything_once() -> None:
+    """One replica polls; should there be two for a while, their copies are told by the window."""
+
+    async def main() -> None:
+        office = Office(partitions=2)
+        for round_ in range(3):
+            fill(office, 70, 3)
+            for name in office.house.orders:
+                status = ("printing", "processed_for_delivery", "completed")[round_]
+                office.house.orders[name] = order(name, status, START_MS + round_)
+            first = office.puller
+            office.begin()
+            await asyncio.gather(first.poll(), office.puller.poll())
+        counted = await office.counted()
+        assert len(await office.written()) > len(counted) == 3 * 70 + 3 * 3
+        assert len({each["id"] for each in counted}) == len(counted)
+
+    run(main)
+
+
 def test_polling_keeps_to_its_own_rate() -> None:
     async def main() -> None:
         office = Office(rate_per_second=2)

@@ -205,6 +205,35 @@ def test_kinds_that_make_no_event_are_told_apart_from_what_is_not_signed() -> No
     run(main)
 
 
+def nested(depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [None, 7, "x", [], {}, True, -1.5, "\u0000", "a\nb", "é" * 3000, "../..", nested(200)],
+    ids=lambda each: repr(each)[:20],
+)
+def test_whatever_postgrid_signs_has_an_end_and_makes_a_valid_event_or_none(rubbish: Any) -> None:
+    async def main() -> None:
+        office = Office()
+        fields = ("id", "status", "imbDate", "metadata", "createdAt", "updatedAt", "live")
+        for name in fields:
+            await office.hook("letter.updated", {**order("letter_1", "x", START_MS), name: rubbish})
+        for name in ("id", "tracker", "orderID", "device", "ipAddress", "createdAt", "live"):
+            await office.hook("tracker.visited", {**visit(1, "letter_1", START_MS), name: rubbish})
+        await office.hook("letter.updated", rubbish)
+        for event in await office.written():
+            assert event["type"] in {"mail_order", "mail_visit"}
+            assert 0 < len(event["id"]) <= 64
+            assert len(orjson.dumps(event)) < 65_536
+
+    run(main)
+
+
 def test_a_tracker_in_place_of_its_visit_makes_the_polling_look_at_once() -> None:
     async def main() -> None:
         office = Office()
