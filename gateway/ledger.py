@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import orjson
@@ -110,6 +110,8 @@ class Trace:
     """There are more events with this id than are given."""
     behind: tuple[Linked, ...] = ()
     """When a sale bears the id: what is linked to it and happened before, the oldest first."""
+    behind_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The ids by which it is linked, by their fields: the click, the mail reference, and so on."""
     behind_cut: bool = False
     """Not every link was followed: too many."""
 
@@ -387,6 +389,7 @@ class Ledger:
             searched=searched,
             more=len(events) > TRACE_EVENTS,
             behind=chain.story() if chain else (),
+            behind_ids=chain.ids() if chain else {},
             behind_cut=chain is not None and chain.cut,
         )
 

@@ -109,6 +109,8 @@ async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(worl
     await caught_up(ledger)
     trace = await ledger.trace("u-1")
     assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert trace.behind_ids["mailReference"] == ("m-1",)
+    assert trace.behind_ids["clickId"] == ("k-1",)
     assert (await ledger.trace("m-1")).behind == ()
 
 
