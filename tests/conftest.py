@@ -19,7 +19,7 @@ from tests.brokers import Broker
 
 ROOT = Path(__file__).parent.parent
 SYSTEM_TEST_SECONDS = 180
-LOGGERS = ("gateway", "asyncio")
+LOGGERS = ("gateway", "asyncio", "aiohttp")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -232,6 +232,18 @@ def _same_folders(subject: Subject) -> Found:
         taken.setdefault(path, f"[destinations.{name}]")
 
 
+def _index_in_log(subject: Subject) -> Found:
+    index, buffer = subject.settings.console.index_path, subject.settings.buffer
+    if index is None or not isinstance(buffer, SqliteSettings):
+        return
+    if index.absolute() == buffer.path.absolute():
+        yield _error(
+            ("console", "index_path"),
+            "is the file of the log (buffer.path)",
+            "give the index a file of its own, or leave it out",
+        )
+
+
 def _window_in_log(subject: Subject) -> Found:
     window, retention = (
         subject.settings.dedup.window_seconds,
@@ -313,6 +325,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
+    (_index_in_log, frozenset({"buffer", "console"})),
     (_window_in_log, frozenset({"buffer", "dedup"})),
     (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),
     (_requests_at_the_end, frozenset({"admin", "destinations"})),

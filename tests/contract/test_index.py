@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from gateway.adapters import index as module
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.index import SqliteIndex
+from gateway.adapters.sqlite.buffer import SqliteBuffer
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model import dead, envelope
 from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
@@ -29,6 +32,7 @@ from gateway.model.life import (
     explain,
 )
 from gateway.model.outcome import Outcome, Reason
+from gateway.model.window import DedupSettings
 from gateway.ports import IndexFailedError, Log, Mark
 from tests.written import (
     NOON,
@@ -77,7 +81,9 @@ def harm(path: Path, damage: str) -> None:
     if damage == "lost":
         path.unlink()
     if damage == "broken":
-        path.write_bytes(b"no database" * 1000)
+        with path.open("r+b") as file:
+            file.seek(100)  # past the header, which says that it is an index
+            file.write(b"no database" * 1000)
 
 
 def ids(events: tuple[Known, ...] | list[Known]) -> list[str]:
@@ -303,6 +309,23 @@ async def test_it_begins_anew_when_its_file_is_of_no_use(
     await Filled(again).take(1, event("e-2"))
     assert ids((await again.changes(old, 10)).events) == ["e-2"]
     await again.stop()
+
+
+@pytest.mark.parametrize("kind", ["a text", "the embedded log"])
+async def test_a_file_that_is_no_index_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "precious"
+    if kind == "a text":
+        path.write_bytes(b"no index")
+    else:
+        log = SqliteBuffer(SqliteSettings(path=path), SystemClock(), (), DedupSettings())
+        await log.start()
+        await log.stop()
+    before = path.read_bytes()
+    index = SqliteIndex(str(path), 64 << 20)
+    with pytest.raises(IndexFailedError, match="precious is no index of this gateway"):
+        await index.start("routes", SINCE)
+    await index.stop()
+    assert path.read_bytes() == before
 
 
 async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:

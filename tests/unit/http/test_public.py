@@ -540,6 +540,20 @@ async def test_a_header_that_is_too_long_is_answered_431(gateway: Gateway) -> No
     assert b" 431 " in answer.splitlines()[0]
 
 
+async def test_too_many_headers_are_answered_431(gateway: Gateway) -> None:
+    many = b"".join(b"X-%d: a\r\n" % number for number in range(129))
+    answer = await raw(gateway, b"GET / HTTP/1.1\r\n" + many + b"\r\n")
+    assert b" 431 " in answer.splitlines()[0]
+    assert b"more than 128 headers" in answer
+
+
+async def test_what_nobody_can_expect_is_answered_400_in_plain_words(gateway: Gateway) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: wonders\r\n\r\n"
+    answer = await raw(gateway, head)
+    assert b" 400 " in answer.splitlines()[0]
+    assert b'"error":"bad_request"' in answer
+
+
 async def test_what_is_no_http_is_answered_400(gateway: Gateway) -> None:
     answer = await raw(gateway, b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
     assert b" 400 " in answer.splitlines()[0]

@@ -112,6 +112,11 @@ def test_a_sound_configuration_has_no_problem(tmp_path: Path) -> None:
             "has the port of [http]",
         ),
         (
+            SITE + DESTINATIONS + '[console]\nindex_path = "data/buffer.db"\n',
+            "console.index_path",
+            "is the file of the log (buffer.path)",
+        ),
+        (
             SITE.replace('["archive"]', '["archive", "more"]')
             + DESTINATIONS
             + DESTINATIONS.replace("archive", "more"),
