@@ -385,7 +385,7 @@ def _site_facts(settings: Settings) -> Iterator[str]:
 
 def _window_facts(settings: Settings) -> Iterator[str]:
     dedup = settings.dedup
-    memory = [_window_bytes(settings, name) for name in settings.destinations]
+    memory = [window_bytes(settings, name) for name in settings.destinations]
     yield (
         f"window: {dedup.window_seconds:g} s or {dedup.window_records} records, whichever is less: "
         f"the time counts up to {_events_per_second(settings):.3g} events/s"
@@ -397,7 +397,7 @@ def _window_facts(settings: Settings) -> Iterator[str]:
     )
 
 
-def _window_bytes(settings: Settings, destination: str) -> int:
+def window_bytes(settings: Settings, destination: str) -> int:
     """Return what a destination's window takes, were every record of it a cart of its own."""
     takes_carts = "cart" in settings.destinations[destination].events
     each = WINDOW_KEY_BYTES + (CART_BYTES if takes_carts else 0)
