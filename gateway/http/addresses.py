@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gateway.model.bucket import Bucket
 
@@ -29,17 +29,23 @@ def client_address(
 
 
 def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; one of IPv4 that came in on a port of IPv6 is what it is outside."""
     try:
         found = ip_address(address)
     except ValueError:
-        return False
-    return any(found in network for network in networks)
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return found if mapped is None else mapped
 
 
 def _key(address: str) -> str:
-    try:
-        found = ip_address(address)
-    except ValueError:
+    found = _parsed(address)
+    if found is None:
         return "unknown"
     if isinstance(found, IPv6Address):
         return str(IPv6Network((found, _HOME_BITS), strict=False))
