@@ -13,7 +13,7 @@ _HOME_BITS = 64
 
 
 def client_address(
-    remote: str | None, forwarded: str | None, trusted: Sequence[IPv4Network | IPv6Network]
+    remote: str | None, forwarded: str, trusted: Sequence[IPv4Network | IPv6Network]
 ) -> str:
     """Return the address nearest to us that is no trusted proxy; of IPv6 its /64.
 
@@ -21,7 +21,7 @@ def client_address(
     before an untrusted address is the client's own claim. The result is a key, never stored.
     """
     address = remote or ""
-    for hop in reversed((forwarded or "").split(",")):
+    for hop in reversed(forwarded.split(",")):
         if not _is_in(address, trusted) or not hop.strip():
             break
         address = hop.strip()

@@ -284,7 +284,8 @@ class _Public:
         if self._limit is not None:
             address = client_address(
                 request.remote,
-                request.headers.get("X-Forwarded-For"),
+                # Some proxies append a line of their own (HAProxy), which the last hop is then in.
+                ",".join(request.headers.getall("X-Forwarded-For", ())),
                 self._settings.trusted_proxies,
             )
             if not self._limit.allows(address, asyncio.get_running_loop().time()):
