@@ -153,6 +153,10 @@ class SqliteIndex:
         await self._writer.run(_put, (log, partition, mark), facts)
         await self._writer.run(_keep_to, self._bytes)
 
+    async def forget(self, events_ms: int, letters_ms: int) -> None:
+        """Erase events, and dead letters, from before these times."""
+        await self._writer.run(_forget, events_ms, letters_ms)
+
     async def reach_ms(self) -> int:
         """Return since when everything is held."""
         return await self._reader.run(_read, _reach_ms)
@@ -299,6 +303,7 @@ def _settle(connection: sqlite3.Connection) -> None:
     # NORMAL: a power cut may take the last transactions, never consistency; the logs have them.
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "journal_size_limit=16777216"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.execute("PRAGMA secure_delete=ON").fetchall()  # what is removed is erased
 
 
 def _sound(connection: sqlite3.Connection) -> bool:
@@ -648,19 +653,35 @@ def _value(reason: Reason | None) -> str | None:
 def _keep_to(connection: sqlite3.Connection, index_bytes: int) -> None:
     if _used_bytes(connection) <= index_bytes * _FILL:
         return
-    _remove_letters(connection, round(index_bytes * _DEAD_SHARE))
+    _keep_letters_to(connection, round(index_bytes * _DEAD_SHARE))
     while _used_bytes(connection) > index_bytes * _AFTER:
         cutoff_ms = _oldest_eighth_ms(connection)
         if cutoff_ms is None:
             return
         with _transaction(connection):
-            for table in _BY_TIME:
-                connection.execute(
-                    f"DELETE FROM {table} WHERE time_ms <= ?",  # noqa: S608 - our own names
-                    (cutoff_ms,),
-                )
-            connection.execute("DELETE FROM tallies WHERE minute < ?", (cutoff_ms // _MINUTE_MS,))
-            _set(connection, "reach_ms", max(cutoff_ms + 1, _reach_ms(connection)))
+            _remove_events(connection, cutoff_ms + 1)
+
+
+def _forget(connection: sqlite3.Connection, events_ms: int, letters_ms: int) -> None:
+    with _transaction(connection):
+        if events_ms > _reach_ms(connection):
+            _remove_events(connection, events_ms)
+        _remove_letters(connection, letters_ms)
+
+
+def _remove_events(connection: sqlite3.Connection, before_ms: int) -> None:
+    for table in _BY_TIME:
+        connection.execute(
+            f"DELETE FROM {table} WHERE time_ms < ?",  # noqa: S608 - our own names
+            (before_ms,),
+        )
+    connection.execute("DELETE FROM tallies WHERE minute < ?", (before_ms // _MINUTE_MS,))
+    _set(connection, "reach_ms", max(before_ms, _reach_ms(connection)))
+
+
+def _remove_letters(connection: sqlite3.Connection, before_ms: int) -> None:
+    connection.execute("DELETE FROM letters WHERE time_ms < ?", (before_ms,))
+    connection.execute("DELETE FROM letter_ids WHERE time_ms < ?", (before_ms,))
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
@@ -685,7 +706,7 @@ def _oldest_eighth_ms(connection: sqlite3.Connection) -> int | None:
     return row[0] if row else None
 
 
-def _remove_letters(connection: sqlite3.Connection, most_bytes: int) -> None:
+def _keep_letters_to(connection: sqlite3.Connection, most_bytes: int) -> None:
     row = connection.execute(
         "SELECT max(time_ms) FROM (SELECT time_ms, sum(length(record) + 500)"
         " OVER (ORDER BY time_ms DESC, partition, offset) AS size FROM letters) WHERE size > ?",
@@ -693,8 +714,7 @@ def _remove_letters(connection: sqlite3.Connection, most_bytes: int) -> None:
     ).fetchone()
     if row[0] is not None:
         with _transaction(connection):
-            connection.execute("DELETE FROM letters WHERE time_ms <= ?", row)
-            connection.execute("DELETE FROM letter_ids WHERE time_ms <= ?", row)
+            _remove_letters(connection, row[0] + 1)
 
 
 # Answering.

@@ -1,5 +1,6 @@
 """What the ledger expects of any `Index`."""
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
@@ -326,6 +327,31 @@ async def test_a_file_that_is_no_index_is_left_as_it_is(tmp_path: Path, kind: st
         await index.start("routes", SINCE)
     await index.stop()
     assert path.read_bytes() == before
+
+
+async def test_what_it_forgets_is_erased_and_what_is_younger_stays(
+    filled: Filled, path: str
+) -> None:
+    for offset, time_ms in ((1, NOON), (2, NOON + 1000)):
+        made = event(f"e-{offset}", "lead", customerEmail=f"anna{offset}@example.com")
+        await filled.take(offset, made, time_ms)
+        buried = read_letter(Place(0, offset), time_ms, dead.encode(letter(offset, made)))
+        assert buried is not None
+        await filled.put(Log.DEAD, buried)
+    await filled.index.forget(NOON + 1000, NOON + 1000)
+    assert ids((await filled.index.events(EVERYTHING, None, 10)).events) == ["e-2"]
+    assert await filled.index.find("e-1", 10) == []
+    assert [
+        each.place.offset for each in (await filled.index.letters(ALL_LETTERS, None, 10)).letters
+    ] == [2]
+    assert await filled.index.find_letters("e-1", 10) == []
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.forget(NOON, NOON)
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.stop()
+    kept = await asyncio.to_thread(Path(path).read_bytes)
+    assert b"anna1@" not in kept
+    assert b"anna2@" in kept
 
 
 async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:
