@@ -14,7 +14,7 @@ from gateway.deliver.consume import Deliver
 from gateway.deliver.settings import DestinationSettings
 from gateway.deliver.steady import SteadyClock
 from gateway.deliver.worker import House
-from gateway.model import journal
+from gateway.model import dead, journal
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Verdict
 from gateway.model.envelope import Derived, Envelope, encode
 from gateway.model.instant import format_ms
@@ -266,6 +266,15 @@ class World:
             records = await self.buffer.read(Log.OUTCOMES, partition, 0, 1_000_000)
             found += [(partition, journal.decode(record.value)) for record in records]
         return found
+
+    async def letters(self) -> list[dead.DeadLetter]:
+        """Every dead letter."""
+        found = [
+            dead.decode(record.value)
+            for partition in range(self.buffer.partitions)
+            for record in await self.buffer.read(Log.DEAD, partition, 0, 1_000_000)
+        ]
+        return [each for each in found if isinstance(each, dead.DeadLetter)]
 
     async def postponed(self) -> list[Postponed]:
         """Every try that was put off, in order."""
