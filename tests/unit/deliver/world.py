@@ -255,6 +255,10 @@ class World:
                     self.check_alive()
                     await asyncio.sleep(1)
 
+    def committed_offset(self, partition: int = 0) -> int | None:
+        position = self.buffer.committed(NAME, partition)
+        return None if position is None else position.offset
+
     async def _committed(self, partition: int) -> bool:
         span = await self.buffer.span(Log.EVENTS, partition)
         position = self.buffer.committed(NAME, partition)
