@@ -1,5 +1,6 @@
 """The commands that print something: `check`, `config`, `openapi`, `snippet`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -18,6 +19,9 @@ from gateway.settings.checks import facts
 from gateway.settings.load import examine
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import look_at_topics
+
+
+_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 @click.command("check")
@@ -112,6 +116,8 @@ def snippet_command(
     dist = data_folder("static") / "dist"
     collector = _script(dist, "collector.js", integrity=integrity)
     url = gateway_url or f"http://{settings.http.listen}"
+    if not _ADDRESS.fullmatch(url):
+        raise click.UsageError(f"--gateway is {url}: write https://g.shop.example")
     click.echo(snippet(url, shop.browser_keys[0], collector))
     for name in adapters:
         adapter = _script(dist, ADAPTERS[name], integrity=integrity)

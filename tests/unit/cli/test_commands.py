@@ -138,6 +138,13 @@ def test_snippet_without_integrity_names_what_stays_at_its_address() -> None:
         (("--config", os.devnull), "say which site"),
     ],
 )
+@pytest.mark.parametrize("address", ["g.shop.example", "ftp://x", "https://", "https://x/?a=1"])
+def test_snippet_of_what_is_no_address_is_wrong_usage(address: str) -> None:
+    result = run("snippet", "--config", MINIMAL, "--gateway", address)
+    assert result.exit_code == 2
+    assert "write https://g.shop.example" in result.stderr
+
+
 def test_snippet_of_a_site_that_is_not_there_is_wrong_usage(
     arguments: tuple[str | Path, ...], words: str
 ) -> None:
@@ -166,6 +173,7 @@ def test_version(environment: dict[str, str]) -> None:
         (("run", "--confg", "x"), "No such option"),
         (("run", "--config", "absent.toml"), "No such file"),
         (("demo", "--port-base", "70000"), "70000"),
+        (("trace", "\udcff"), "not UTF-8"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
