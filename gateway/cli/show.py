@@ -20,7 +20,6 @@ from gateway.settings.load import examine
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import look_at_topics
 
-
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 

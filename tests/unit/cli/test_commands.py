@@ -173,7 +173,7 @@ def test_version(environment: dict[str, str]) -> None:
         (("run", "--confg", "x"), "No such option"),
         (("run", "--config", "absent.toml"), "No such file"),
         (("demo", "--port-base", "70000"), "70000"),
-        (("trace", "\udcff"), "not UTF-8"),
+        pytest.param(("trace", "\udcff"), "not UTF-8", id="half a character"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
