@@ -131,13 +131,6 @@ def test_snippet_without_integrity_names_what_stays_at_its_address() -> None:
     assert "integrity" not in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (("--config", MINIMAL, "--site", "none"), 'no site "none"; configured: shop'),
-        (("--config", os.devnull), "say which site"),
-    ],
-)
 @pytest.mark.parametrize("address", ["g.shop.example", "ftp://x", "https://", "https://x/?a=1"])
 def test_snippet_of_what_is_no_address_is_wrong_usage(address: str) -> None:
     result = run("snippet", "--config", MINIMAL, "--gateway", address)
@@ -145,6 +138,13 @@ def test_snippet_of_what_is_no_address_is_wrong_usage(address: str) -> None:
     assert "write https://g.shop.example" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--config", MINIMAL, "--site", "none"), 'no site "none"; configured: shop'),
+        (("--config", os.devnull), "say which site"),
+    ],
+)
 def test_snippet_of_a_site_that_is_not_there_is_wrong_usage(
     arguments: tuple[str | Path, ...], words: str
 ) -> None:
