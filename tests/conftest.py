@@ -61,6 +61,13 @@ def program(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def root() -> None:
+    """Run the test as root only: skipped elsewhere, and under CI failed, like a missing program."""
+    if os.geteuid() != 0:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("this needs root: sudo make test")
+
+
+@pytest.fixture(scope="session")
 def broker(
     needs: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
