@@ -441,6 +441,33 @@ async def test_an_event_that_retention_removed_is_not_there(world: World) -> Non
     assert searched.events == ()
 
 
+async def test_what_the_logs_have_removed_is_erased_from_the_index_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.01)
+    secret = "anna@example.com"
+    await take(world.buffer, event("e-1", "lead", customerEmail=secret))
+    await note(world.buffer, delivered(0))
+    await bury(world.buffer, letter(0, event("e-1", "lead", customerEmail=secret)))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert (await ledger.trace("e-1")).events
+    world.clock.ms += DAY // 2
+    await take(world.buffer, event("e-2"))
+    for log in (Log.EVENTS, Log.OUTCOMES, Log.DEAD):
+        world.buffer.trim(log, 0, 1)
+
+    async def forgotten() -> bool:
+        found = await ledger.events(Filters(), None, 10)
+        letters = await ledger.letters(LetterFilters(), None, 10)
+        return [each.id for each in found.events] == ["e-2"] and not letters.letters
+
+    await until(forgotten)
+    await world.stop()
+    kept = await asyncio.to_thread(Path(world.path).read_bytes)
+    assert secret.encode() not in kept
+
+
 async def test_what_was_attempted_and_then_passed_over_is_told_so(world: World) -> None:
     await take(world.buffer, event("e-1"))
     await note(world.buffer, attempt(0), postponed(0), attempt(7), Snapshot("voyado", 1, NOON))

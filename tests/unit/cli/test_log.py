@@ -27,6 +27,7 @@ def test_trouble_that_goes_on_is_said_once_in_a_while(capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.logs_errors("a fault")
 def test_a_request_that_ends_while_it_is_given_up_is_no_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
