@@ -395,6 +395,8 @@ class _Worker:
         draw = random.random()  # noqa: S311 - jitter; one for all, so that a batch stays one
         for entry, verdict in zip(batch, reply.verdicts, strict=True):
             if isinstance(verdict, Done):
+                if request is not None:
+                    policy.learn_end(entry, verdict)
                 settled.append((entry, policy.settled(entry, verdict)))
                 continue
             if verdict.reason is Reason.SPLIT:

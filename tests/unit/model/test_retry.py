@@ -111,12 +111,14 @@ def test_a_success_between_failures_keeps_it_closed() -> None:
     assert not breaker.is_open
 
 
-@given(st.floats(0.1, 1000), st.lists(st.floats(0, 2), max_size=200))
-def test_a_bucket_never_gives_more_than_its_rate(rate: float, pauses: list[float]) -> None:
-    bucket, now, taken = Bucket(rate, 0), 0.0, 0
+@given(st.floats(0.1, 1000), st.floats(0, 1), st.lists(st.floats(0, 2), max_size=200))
+def test_a_bucket_never_gives_more_than_its_rate_and_burst(
+    rate: float, burst_seconds: float, pauses: list[float]
+) -> None:
+    bucket, now, taken = Bucket(rate, 0, burst_seconds), 0.0, 0
     for pause in pauses:
         now += pause
         while bucket.wait_seconds(now) == 0:
             bucket.take()
             taken += 1
-    assert taken <= max(1.0, rate) + rate * now + 1e-6
+    assert taken <= max(1.0, rate * burst_seconds) + rate * now + 1e-6
