@@ -112,6 +112,8 @@ class Trace:
     """When a sale bears the id: what is linked to it and happened before, the oldest first."""
     behind_cut: bool = False
     """Not every link was followed: too many."""
+    paused: tuple[Standing, ...] = ()
+    """Destinations for which something of it waits, and which take no requests of some kind."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -378,6 +380,7 @@ class Ledger:
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
         heard = {each.destination: each.heard_ms for each in summary.destinations}
+        waits = {fate.destination for each in events for fate in each.fates if fate.waiting}
         return Trace(
             value=value,
             events=tuple(events[:TRACE_EVENTS]),
@@ -388,6 +391,9 @@ class Ledger:
             more=len(events) > TRACE_EVENTS,
             behind=chain.story() if chain else (),
             behind_cut=chain is not None and chain.cut,
+            paused=tuple(
+                each for each in summary.destinations if each.paused and each.destination in waits
+            ),
         )
 
     async def _chain(self, events: Sequence[Known]) -> Chain | None:

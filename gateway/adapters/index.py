@@ -20,6 +20,7 @@ from typing import Any, Concatenate, TypeVar
 import orjson
 
 from gateway.model import dead
+from gateway.model.attempt import WAITS
 from gateway.model.dead import Deed, Handled, Subject
 from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
@@ -515,13 +516,14 @@ class _Writer:
                 (place.partition, put_off.offset, place.offset, "postponed", entry.destination),
                 (None, put_off.reason.value, put_off.detail, put_off.next_ms, *times),
             )
-            self._trouble(entry, put_off)
-
+            if put_off.reason not in WAITS:  # that is no fault of the destination's
+                self._trouble(entry, put_off)
         if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
-            # Also where it went on in another process, which says nothing of the pause.
+            # Also where it went on in another process, which says nothing of the pause, or by
+            # another path: one alone, and several, may have theirs.
             self._run(
-                "DELETE FROM pauses WHERE destination = ? AND endpoint = ?",
-                (entry.destination, entry.endpoint),
+                "DELETE FROM pauses WHERE destination = ? AND request_kind = ?",
+                (entry.destination, entry.request_kind),
             )
 
     def _pause(self, entry: Pause) -> None:

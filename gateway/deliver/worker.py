@@ -325,11 +325,15 @@ class _Worker:
         name = self._parts.name
         if turn.on:
             LOG.error(
-                "%s: %s is paused, as by a wrong setting: %s. Nothing is lost: mend address or key "
-                "and restart, or let it try again every few minutes",
+                "%s: %s is paused, as by a wrong setting (%s). Nothing is lost for %g h "
+                "(retry_for_seconds): mend [destinations.%s] and restart, or let it try again "
+                "every few minutes. The answers: gateway tail --destination %s",
                 name,
                 endpoint,
                 turn.detail,
+                round(self._settings.retry_for_seconds / 3600, 1),
+                name,
+                name,
             )
         else:
             LOG.warning("%s: %s goes on again", name, endpoint)

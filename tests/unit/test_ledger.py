@@ -13,7 +13,7 @@ from gateway.adapters.memory import MemoryBuffer
 from gateway.ledger import Ledger, Trace
 from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
-from gateway.model.journal import Open, Snapshot
+from gateway.model.journal import Open, Pause, Snapshot
 from gateway.model.life import Filters, LetterFilters, Place, explain
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, IndexFailedError, Log
@@ -139,6 +139,17 @@ async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) 
 
 async def says(ledger: Ledger, words: str) -> bool:
     return words in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_of_what_waits_the_trace_tells_that_the_destination_is_paused(world: World) -> None:
+    ledger = world.ledger()
+    await take(world.buffer, event("e-1"), event("e-2"))
+    await note(world.buffer, postponed(0), delivered(1))
+    await note(world.buffer, Pause("voyado", "carts", True, NOON, "POST carts", "HTTP 401"))  # noqa: FBT003 - on
+    await caught_up(ledger)
+    [standing] = (await ledger.trace("e-1")).paused
+    assert [each.detail for each in standing.paused] == ["HTTP 401"]
+    assert (await ledger.trace("e-2")).paused == ()
 
 
 async def test_outcomes_that_are_read_before_their_events_count(world: World) -> None:

@@ -54,6 +54,14 @@ async def settled(buffer: MemoryBuffer) -> list[Settled]:
     return [one for each in entries if isinstance(each, Answer) for one in each.settled]
 
 
+async def for_a_minute(deliver: Deliver) -> None:
+    ending = asyncio.Event()
+    running = asyncio.ensure_future(deliver.run(ending))
+    await asyncio.sleep(60)
+    ending.set()
+    await running
+
+
 def test_a_lead_refused_for_its_click_is_no_duplicate_when_replayed_and_counts_a_week_later() -> (
     None
 ):
@@ -67,26 +75,16 @@ def test_a_lead_refused_for_its_click_is_no_duplicate_when_replayed_and_counts_a
         await buffer.publish(Log.EVENTS, [Draft(0, encode(event))])
         settings = DubSettings.model_validate({"kind": "dub", "api_key": "dub_k"})
         house = House(buffer, {"shop": frozenset({"dub"})}, clock, DedupSettings(), 30 * WEEK)
-        destination = DubDestination(settings, dub, clock)
-
-        async def deliver() -> None:
-            ending = asyncio.Event()
-            running = asyncio.ensure_future(
-                Deliver("dub", destination, settings, house).run(ending)
-            )
-            await asyncio.sleep(60)
-            ending.set()
-            await running
-
+        deliver = Deliver("dub", DubDestination(settings, dub, clock), settings, house)
         letters = ReadLetters(buffer)
         replay = Replay(letters, buffer, clock, {"shop": {"dub": frozenset({"lead"})}}, never)
-        await deliver()
+        await for_a_minute(deliver)
         dub.workspace.click("summer", CLICK)  # it was late
         for wait in (0, WEEK):
             await asyncio.sleep(wait)
             await letters.catch_up(Log.DEAD)
             await replay.replay(letters.open())
-            await deliver()
+            await for_a_minute(deliver)
         first, second, third = await settled(buffer)
         assert (first.outcome, first.reason) == (Outcome.DEAD, Reason.UNKNOWN_CLICK)
         assert "replayed after 7 days it may count" in first.detail

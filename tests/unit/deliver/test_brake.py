@@ -16,7 +16,10 @@ from tests.unit.deliver.world import NAME, Behaviour, There, World, cart, lead, 
 from tests.virtual import run
 
 HOURS = 7_200.0
-PAUSED = "there: leads is paused, as by a wrong setting: HTTP 401"
+PAUSED = (
+    r"there: leads is paused, as by a wrong setting \(HTTP 401\). Nothing is lost for 72 h "
+    r"\(retry_for_seconds\): mend \[destinations.there\] and restart"
+)
 
 
 def by_kind(there: There, kind: str, behaviour: Behaviour) -> None:

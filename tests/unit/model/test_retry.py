@@ -72,7 +72,10 @@ def test_no_retry_after_breaks_anything(header: str) -> None:
 )
 def test_a_status_that_means_later(status: int, reason: Reason) -> None:
     again = transient(Answered(status, "7", b""), NOW_MS)
-    assert again == Again(reason, 7.0, f"HTTP {status}")
+    assert again is not None
+    assert (again.reason, again.after_seconds) == (reason, 7.0)
+    assert again.detail.startswith(f"HTTP {status}")
+    assert ("is the key right" in again.detail) == (reason is Reason.UNAUTHORIZED)
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 400, 404, 409, 422])
