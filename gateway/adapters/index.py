@@ -20,7 +20,7 @@ from typing import Any, Concatenate, TypeVar
 import orjson
 
 from gateway.model import dead
-from gateway.model.attempt import WAITS
+from gateway.model.attempt import WAITS, WHOLE
 from gateway.model.dead import Deed, Handled, Subject
 from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
@@ -518,7 +518,7 @@ class _Writer:
             )
             if put_off.reason not in WAITS:  # that is no fault of the destination's
                 self._trouble(entry, put_off)
-        if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
+        if _was_let_in(entry):
             # Also where it went on in another process, which says nothing of the pause, or by
             # another path: one alone, and several, may have theirs.
             self._run(
@@ -964,6 +964,16 @@ def _read_letter(connection: sqlite3.Connection, row: sqlite3.Row) -> Letter:
         row["type"],
         _handling(connection, row["partition"], subject),
     )
+
+
+def _was_let_in(entry: Answer) -> bool:
+    """Whether the destination looked at an event, so that neither key nor address is wrong."""
+    by_answer = {done.reason for done in entry.settled if done.outcome is not Outcome.SUPERSEDED}
+    by_answer |= {each.reason for each in entry.postponed}
+    return bool(by_answer - WHOLE - _WITHOUT_ANSWER)
+
+
+_WITHOUT_ANSWER = frozenset({Reason.UNKNOWN, Reason.EXPIRED, Reason.FAILED_ALONE})
 
 
 def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:

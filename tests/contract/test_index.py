@@ -15,7 +15,7 @@ from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
 from gateway.model.envelope import Envelope, Replay
 from gateway.model.facts import read_event, read_letter
-from gateway.model.journal import Answer, Entry, Open, Pause, Postponed, Snapshot
+from gateway.model.journal import Answer, Entry, Open, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
     Fact,
     Filters,
@@ -504,6 +504,39 @@ async def test_a_pause_is_over_when_one_of_its_kind_goes_through_by_whatever_pat
     assert len(await paused(filled.index)) == 1
     await filled.note(3, delivered(2))
     assert await paused(filled.index) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "over"),
+    [
+        (Outcome.DEAD, Reason.REFUSED, True),
+        (Outcome.DEAD, Reason.UNKNOWN_CLICK, True),
+        (Outcome.UNATTRIBUTED, Reason.UNKNOWN_CUSTOMER, True),
+        (Outcome.DEAD, Reason.EXPIRED, False),
+        (Outcome.DEAD, Reason.FAILED_ALONE, False),
+        (Outcome.SUPERSEDED, Reason.NEWER_CART, False),
+    ],
+)
+async def test_a_pause_is_over_when_the_destination_looked_at_an_event_though_it_refused_it(
+    filled: Filled, outcome: Outcome, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    done = (Settled(1, outcome, reason),)
+    await filled.note(2, Answer("voyado", NOON, done, (), "POST carts", "carts", 400))
+    assert (await paused(filled.index) == ()) == over
+
+
+@pytest.mark.parametrize(
+    ("reason", "over"),
+    [(Reason.SPLIT, True), (Reason.UNAUTHORIZED, False), (Reason.UNAVAILABLE, False)],
+)
+async def test_a_pause_is_not_over_while_it_is_turned_away(
+    filled: Filled, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    again = (Postponed(1, reason, NOON),)
+    await filled.note(2, Answer("voyado", NOON, (), again, "POST carts", "carts", 401))
+    assert (await paused(filled.index) == ()) == over
 
 
 async def test_what_waits_for_another_event_is_no_trouble_of_the_destination(
