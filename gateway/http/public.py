@@ -212,9 +212,11 @@ class _Public:
     async def events(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request):
             body = await read_body(request, self._settings.body_seconds)
-            came = await self._ingest.take(body, self._receipt(request))
+            receipt = self._receipt(request)
+            came = await self._ingest.take(body, receipt)
         response = events_answer(came)
-        _remember(response, came)
+        if isinstance(came, Taken):
+            _remember(response, came, receipt)
         return response
 
     async def hook(self, request: web.Request) -> web.StreamResponse:
@@ -307,7 +309,7 @@ class _Public:
             headers.get("Sec-GPC") == "1",
             _is_prerender(request),
             headers.get("User-Agent", ""),
-            read_cookies(headers.get("Cookie")),
+            *read_cookies(headers.get("Cookie")),
         )
 
 
@@ -341,10 +343,11 @@ def _pixel_answer(came: Taken) -> web.Response:
     return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
-def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:
-    if isinstance(came, Taken):
-        for field, value in sorted(came.cookies.items(), reverse=True):
-            response.headers.add("Set-Cookie", set_cookie(field, value))
+def _remember(response: web.StreamResponse, came: Taken, receipt: Receipt) -> None:
+    for field, value in sorted(came.cookies.items(), reverse=True):
+        known_ms = receipt.contact_since_ms if receipt.cookies.get(field) == value else None
+        since_ms = receipt.received_ms if known_ms is None else known_ms
+        response.headers.add("Set-Cookie", set_cookie(field, value, since_ms))
 
 
 def _bearer(header: str | None) -> str | None:

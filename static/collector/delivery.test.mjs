@@ -159,6 +159,17 @@ test('while the gateway is away events wait, and go under the same ids', async (
   assert.equal(new Set(ids).size, 1);
 });
 
+for (const status of [408, 429, 500, 502, 503, 504, 524])
+  test(`${status} means: again, later`, async () => {
+    const storage = new Storage();
+    gateway.answers = [[status, {}, 'not now']];
+    const { call, happens } = full(storage);
+    const outcome = call('product', { itemId: 'A' });
+    await failed(storage);
+    happens('online');
+    assert.equal((await outcome).outcome, 'accepted');
+  });
+
 test('what is on its way when the page goes is not sent again', async () => {
   let arrive;
   const slow = (...call) => new Promise((resolve) => (arrive = () => resolve(fetch(...call))));
@@ -451,6 +462,23 @@ test('a page without consent that gets it at once counts once', async () => {
   await call('product', { itemId: 'B' });
   assert.deepEqual(gateway.types(), ['page', 'product']);
 });
+
+for (const choices of ['full none limited', 'limited none full', 'none full none full', 'wait none limited', 'wait full none full'])
+  test(`a page counts once: ${choices}`, async () => {
+    const [first, ...rest] = choices.split(' ');
+    const { call, page } = visit({ storage: new Storage(), data: { consent: first } });
+    const happened = (itemId) => call('product', { itemId });
+    if (first != 'wait') await happened(first);
+    for (const choice of rest) {
+      await call('consent', choice);
+      await happened(choice);
+    }
+    const views = () => gateway.events.filter(({ type }) => type == 'page');
+    assert.equal(views().length, 1);
+    page.history.pushState({}, '', '/next');
+    await until(() => views().length == 2);
+    assert.ok(views()[1].url.endsWith('/next'));
+  });
 
 for (const [choice, types] of [
   ['full', ['page', 'product', 'customer']],

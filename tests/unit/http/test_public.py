@@ -18,7 +18,7 @@ from gateway.http.public import PIXEL
 from gateway.ingest import Problem
 from gateway.metrics import REQUEST_SECONDS
 from gateway.ports import Log
-from tests.unit.http.conftest import ORIGIN, Gateway, page, request, told
+from tests.unit.http.conftest import NOW, ORIGIN, Gateway, page, request, told
 
 BAD = {"type": "page"}
 SERVER = {"Authorization": "Bearer sk_secret", "Origin": ""}
@@ -304,7 +304,12 @@ async def test_with_full_consent_ids_are_remembered_in_cookies_out_of_scripts_re
     body = request(consent="full", visitorId="v;1 å", clickId="k", contactId="c")
     answer = await gateway.post(body)
     cookies = answer.headers.getall("Set-Cookie")
-    names = {"gateway_visitor": "v%3B1%20%C3%A5", "gateway_contact": "c", "gateway_click": "k"}
+    since = f"~{NOW}"
+    names = {
+        "gateway_visitor": "v%3B1%20%C3%A5",
+        "gateway_contact": f"c{since}",
+        "gateway_click": "k",
+    }
     rest = "; Max-Age=34560000; Path=/; HttpOnly; Secure; SameSite=Lax"
     assert cookies == [f"{name}={value}{rest}" for name, value in names.items()]
     brought = "; ".join(each.partition(";")[0] for each in cookies)
@@ -341,6 +346,7 @@ async def test_with_less_consent_no_cookie_is_set_or_used_and_what_came_is_delet
         ("", {}),
         ("a=b", {}),
         ("gateway_visitor=", {}),
+        ("gateway_contact=~12", {}),
         ("gateway_visitor=" + "v" * 101, {}),
         ("gateway_contact=" + "c" * 65, {}),
         ("gateway_visitor=%00", {}),
@@ -352,11 +358,29 @@ async def test_with_less_consent_no_cookie_is_set_or_used_and_what_came_is_delet
 def test_a_cookie_that_cannot_be_an_id_is_not_believed(
     header: str | None, found: dict[str, str]
 ) -> None:
-    assert read_cookies(header) == found
+    assert read_cookies(header) == (found, None)
+
+
+def test_a_contacts_cookie_says_since_when() -> None:
+    pair = set_cookie("contactId", "c~1 å", 1234).partition(";")[0]
+    assert read_cookies(pair) == ({"contactId": "c~1 å"}, 1234)
+    assert read_cookies("gateway_contact=c") == ({"contactId": "c"}, 0)
+    assert read_cookies("gateway_contact=c~x") == ({"contactId": "c~x"}, 0)
+    assert read_cookies("gateway_contact=c~" + "9" * 16) == ({"contactId": "c~" + "9" * 16}, 0)
+
+
+async def test_a_contacts_cookie_keeps_its_time_while_the_contact_stays(gateway: Gateway) -> None:
+    for cookie, since in (("c~5", 5), ("d~5", NOW), ("c", 0)):
+        answer = await gateway.post(
+            request(page(since), consent="full", contactId="c"),
+            {"Cookie": f"gateway_contact={cookie}"},
+        )
+        (header,) = answer.headers.getall("Set-Cookie")
+        assert header.startswith(f"gateway_contact=c~{since};")
 
 
 def test_a_cookie_can_hold_any_id_and_nothing_else() -> None:
-    header = set_cookie("visitorId", "v; Domain=evil\r\nX: 1")
+    header = set_cookie("visitorId", "v; Domain=evil\r\nX: 1", 0)
     assert header.startswith("gateway_visitor=v%3B%20Domain%3Devil%0D%0AX%3A%201; Max-Age=")
 
 
