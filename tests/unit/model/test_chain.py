@@ -54,7 +54,7 @@ def test_a_sale_leads_back_to_the_mail_piece_and_tells_it_in_order() -> None:
 
 def test_a_sale_that_cannot_be_read_leads_nowhere_and_an_earlier_one_does() -> None:
     assert chain_of([replace(SALE, record=b"rubbish")]) is None
-    assert begun(replace(SALE, record=b"rubbish"), SALE)
+    assert chain_of([replace(SALE, record=b"rubbish"), SALE]) is not None
 
 
 def test_later_events_other_sites_and_other_fields_with_the_same_text_stay_out() -> None:
