@@ -9,6 +9,8 @@ from typing import Literal
 
 import orjson
 
+from gateway.cli.ledger_text import plain
+
 SELDOM_SECONDS = 30.0
 LogFormat = Literal["text", "json"]
 
@@ -20,6 +22,8 @@ class _TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        # What a destination said may be in it: nothing steers a terminal, or looks like a line.
+        record.message = plain(record.message)
         line = super().formatMessage(record)
         if record.levelno < logging.WARNING:
             return line
@@ -38,7 +42,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return plain(orjson.dumps(line, default=str).decode())
 
 
 class _OnceInAWhile(logging.Filter):
