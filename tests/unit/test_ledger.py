@@ -360,6 +360,30 @@ async def test_it_follows_on_after_the_buffer_was_away(world: World) -> None:
     assert len((await ledger.trace("e-2")).events) == 1
 
 
+async def test_trouble_that_goes_on_is_said_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    asked: list[None] = []
+    offset_at = world.buffer.offset_at
+
+    async def counted(log: Log, partition: int, time_ms: int) -> int:
+        asked.append(None)
+        return await offset_at(log, partition, time_ms)
+
+    monkeypatch.setattr(world.buffer, "offset_at", counted)
+    world.buffer.outage = True
+    ledger = world.ledger()
+
+    async def tried_often() -> bool:
+        return len(asked) > 5
+
+    await until(tried_often)
+    world.buffer.outage = False
+    await caught_up(ledger)
+    assert caplog.text.count("the ledger can't read on") == 1
+
+
 async def _trouble(ledger: Ledger, words: str) -> bool:
     try:
         return words in (await ledger.reading()).trouble

@@ -204,8 +204,8 @@ def test_a_replay_knows_what_was_tried_before_it_also_after_a_restart() -> None:
         world.there.on_send = lambda request: seen.append(request.items[0].tried)
         world.there.behave = iter(["unreachable"])
         await console(world)[0].replay([Place(0, 0)])
-        await world.until(lambda: len(seen) == 1)
-        await asyncio.sleep(0.2)
+        while len(await world.postponed()) < 2:
+            await asyncio.sleep(0.01)  # shorter than any backoff
         await world.kill()
         world.start()
         await world.until_settled()

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.memory import MemoryAssignment
 from gateway.model.envelope import encode
 from gateway.model.journal import Answer, Settled
 from gateway.model.journal import encode as encode_entry
 from gateway.model.outcome import Outcome
-from gateway.ports import Draft, Log, Span
+from gateway.ports import Draft, Log, Record, Span
 from tests.unit.deliver.world import Behaviour, There, World, cart, view
 from tests.virtual import run
 
@@ -121,5 +122,32 @@ def test_outcomes_that_retention_removes_while_a_successor_begins_to_read_stop_n
         await world.until_settled()
         await world.stop()
         assert world.there.ids("views") == ["v1", "v2"]
+
+    run(main)
+
+
+def test_a_successor_waits_for_a_log_that_gives_nothing_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        world = World()
+        await world.publish(view("v1"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        read, empty = MemoryAssignment.read, iter([True, True])
+
+        async def late(of: MemoryAssignment, offset: int, limit: int, wait: float) -> list[Record]:
+            if next(empty, False):
+                await asyncio.sleep(wait)
+                return []
+            return await read(of, offset, limit, wait)
+
+        monkeypatch.setattr(MemoryAssignment, "read", late)
+        await world.publish(view("v1"), view("v2"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("views") == ["v1", "v2"], "v1 again is known for a copy"
 
     run(main)
