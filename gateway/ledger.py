@@ -117,6 +117,8 @@ class Trace:
     """The ids by which it is linked, by their fields: the click, the mail reference, and so on."""
     behind_cut: bool = False
     """Not every link was followed: too many."""
+    paused: tuple[Standing, ...] = ()
+    """Destinations for which something of it waits, and which take no requests of some kind."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -403,6 +405,7 @@ class Ledger:
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
         heard = {each.destination: each.heard_ms for each in summary.destinations}
+        waits = {fate.destination for each in events for fate in each.fates if fate.waiting}
         return Trace(
             value=value,
             events=tuple(events[:TRACE_EVENTS]),
@@ -414,6 +417,9 @@ class Ledger:
             behind=chain.story() if chain else (),
             behind_ids=chain.ids() if chain else {},
             behind_cut=chain is not None and chain.cut,
+            paused=tuple(
+                each for each in summary.destinations if each.paused and each.destination in waits
+            ),
         )
 
     async def _chain(self, events: Sequence[Known]) -> Chain | None:
