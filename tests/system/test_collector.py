@@ -117,7 +117,9 @@ class Shop:
         try:
             await eventually(there, seconds, f"all of {label}", every=0.05)
         except AssertionError as error:
-            raise AssertionError(f"missing: {wanted - self.counts(label)}") from error
+            answers = Counter(each.status for each in self.relay.posts)
+            missing = f"missing: {wanted - self.counts(label)}; answers: {answers}"
+            raise AssertionError(missing) from error
         await self.gateway.until_drained(("archive",), seconds)
         assert self.counts(label) == wanted
         self.expected[label] = wanted
