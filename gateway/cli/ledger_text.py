@@ -101,6 +101,7 @@ def trace_lines(told: Json) -> Iterator[str]:
         yield from _life_lines(event)
         yield ""
     yield from _behind_lines(told)
+    yield from pause_lines(told["paused"], set())
     if not events and not told["deadLetters"]:
         yield f"nothing found for {plain(told['id'])}"
     yield from _reach_lines(told, searched)

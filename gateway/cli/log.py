@@ -41,7 +41,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return plain(orjson.dumps(line, default=str).decode())
 
 
 class _OnceInAWhile(logging.Filter):

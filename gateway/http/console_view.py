@@ -87,6 +87,7 @@ def trace_json(trace: Trace) -> Json:
         "behind": [_linked_json(each) for each in trace.behind],
         "behindIds": trace.behind_ids,
         "behindCut": trace.behind_cut,
+        "paused": paused_json(trace.paused),
         "deadLetters": [letter_json(letter) for letter in trace.letters],
         "reading": reading_json(trace.reading),
         "searched": _searched_json(trace.searched, trace.heard_ms) if trace.searched else None,

@@ -212,7 +212,7 @@ function standing (each) {
     el('p', { cls: late ? 'warn' : '' }, waiting),
     el('p', {}, counts ? `Last hour: ${counts}` : 'No outcome in the last hour'),
     silent ? el('p', { cls: 'warn' }, heard) : null,
-    ...each.paused.map((held) => el('p', { cls: 'trouble', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting: ${held.detail}. Nothing is lost: mend address or key.`)),
+    ...each.paused.map((held) => el('p', { cls: 'trouble whole', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting (${held.detail}). Nothing is lost: mend address or key and restart; it also tries again every few minutes.`)),
     trouble ? el('p', { cls: recent ? 'trouble' : '', title: trouble.detail }, 'Last error ', when(trouble.at), ': ', [trouble.status, trouble.reason, trouble.detail].filter(Boolean).join(' · ')) : null)
 }
 

@@ -13,6 +13,7 @@ NOTHING: dict[str, Any] = {
     "behind": [],
     "behindIds": {},
     "behindCut": False,
+    "paused": [],
     "reading": {"since": "2026-11-20T12:00:00.000Z", "behind": 0, "trouble": ""},
 }
 VISIT = {
@@ -42,3 +43,10 @@ def test_what_led_to_a_sale_is_told_with_the_ids_that_link_it() -> None:
 
 def test_without_a_sale_nothing_is_said_of_one() -> None:
     assert "behind the sale" not in list(trace_lines(NOTHING))
+
+
+def test_a_trace_tells_that_what_is_waited_for_is_paused() -> None:
+    held = {"destination": "dub", "endpoint": "track/lead", "detail": "HTTP 401"}
+    told = {**NOTHING, "paused": [{**held, "since": "2026-11-21T12:00:00Z"}]}
+    expected = "dub track/lead IS PAUSED since 2026-11-21 12:00:00Z: HTTP 401"
+    assert expected in list(trace_lines(told))
