@@ -117,12 +117,17 @@ export interface Trace {
   deadLetters: Letter[]
   reading: Reading
   searched: Searched | null
+  paused: PausedDestination[]
 }
 
 export interface Paused {
   endpoint: string
   since: string
   detail: string
+}
+
+export interface PausedDestination extends Paused {
+  destination: string
 }
 
 export interface Standing {
@@ -138,7 +143,7 @@ export interface Standing {
 export interface Answers {
   summary: { now: string, reading: Reading, destinations: Standing[] }
   events: { events: Event[], cursor: string | null }
-  tail: { events: Event[], cursor: string, paused: (Paused & { destination: string })[] }
+  tail: { events: Event[], cursor: string, paused: PausedDestination[] }
   trace: Trace
   'dead-letters': { deadLetters: Letter[], cursor: string | null }
 }

@@ -403,6 +403,17 @@ def test_a_long_listing_says_how_far_it_is(run: Run, stand_in: StandIn) -> None:
     assert [int(count) // 1_000 for count, _ in told] == [1, 2]
 
 
+def test_without_a_key_the_command_says_where_it_belongs(stand_in: StandIn) -> None:
+    text = CONFIG.format(url=stand_in.url, key="x")
+    stand_in.config.write_text(text.replace('api_key = "x"\n', ""))
+    command = ["postgrid", "--config", str(stand_in.config), "trackers", "list"]
+    result = CliRunner().invoke(gateway, command)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "sources.mail.api_key" in line
+    assert "is missing; set api_key under [sources.mail]" in line
+
+
 def test_configuration_and_source_may_stand_at_any_command_of_the_line(stand_in: StandIn) -> None:
     given = ("--config", str(stand_in.config), "--source", "mail")
     for arguments in (
