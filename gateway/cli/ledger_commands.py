@@ -120,7 +120,7 @@ def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) ->
             if not error.may_pass:
                 raise
             if not lost:
-                click.echo(f"{error} Waiting for it.", err=True)
+                click.echo(f"{error} - Waiting for it.", err=True)
             lost = True
             client.pause(_AGAIN_SECONDS)
             continue
