@@ -16,18 +16,17 @@ LogFormat = Literal["text", "json"]
 
 
 class _TextLines(logging.Formatter):
-    """`10:15:00 events: http://127.0.0.1:8080`; from warnings on with the level."""
+    """`10:15:00 events: http://127.0.0.1:8080`; from warnings on with the level.
+
+    What came from outside can neither begin a line of its own nor steer a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        # What a destination said may be in it: nothing steers a terminal, or looks like a line.
-        record.message = plain(record.message)
-        line = super().formatMessage(record)
-        if record.levelno < logging.WARNING:
-            return line
-        return line.replace(record.message, f"{record.levelname.lower()}: {record.message}", 1)
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return f"{record.asctime} {level}{plain(record.message)}"
 
 
 class _JsonLines(logging.Formatter):

@@ -85,6 +85,7 @@ def trace_json(trace: Trace) -> Json:
         "events": [life_json(known, trace.heard_ms) for known in trace.events],
         "more": trace.more,
         "behind": [_linked_json(each) for each in trace.behind],
+        "behindIds": trace.behind_ids,
         "behindCut": trace.behind_cut,
         "paused": paused_json(trace.paused),
         "deadLetters": [letter_json(letter) for letter in trace.letters],

@@ -1,5 +1,6 @@
 """What the ledger expects of any `Index`."""
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 
 from gateway.adapters import index as module
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.index import SqliteIndex
+from gateway.adapters.sqlite.buffer import SqliteBuffer
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model import dead, envelope
 from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
@@ -29,6 +33,7 @@ from gateway.model.life import (
     explain,
 )
 from gateway.model.outcome import Outcome, Reason
+from gateway.model.window import DedupSettings
 from gateway.ports import IndexFailedError, Log, Mark
 from tests.written import (
     NOON,
@@ -77,7 +82,9 @@ def harm(path: Path, damage: str) -> None:
     if damage == "lost":
         path.unlink()
     if damage == "broken":
-        path.write_bytes(b"no database" * 1000)
+        with path.open("r+b") as file:
+            file.seek(100)  # past the header, which says that it is an index
+            file.write(b"no database" * 1000)
 
 
 def ids(events: tuple[Known, ...] | list[Known]) -> list[str]:
@@ -303,6 +310,48 @@ async def test_it_begins_anew_when_its_file_is_of_no_use(
     await Filled(again).take(1, event("e-2"))
     assert ids((await again.changes(old, 10)).events) == ["e-2"]
     await again.stop()
+
+
+@pytest.mark.parametrize("kind", ["a text", "the embedded log"])
+async def test_a_file_that_is_no_index_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "precious"
+    if kind == "a text":
+        path.write_bytes(b"no index")
+    else:
+        log = SqliteBuffer(SqliteSettings(path=path), SystemClock(), (), DedupSettings())
+        await log.start()
+        await log.stop()
+    before = path.read_bytes()
+    index = SqliteIndex(str(path), 64 << 20)
+    with pytest.raises(IndexFailedError, match="precious is no index of this gateway"):
+        await index.start("routes", SINCE)
+    await index.stop()
+    assert path.read_bytes() == before
+
+
+async def test_what_it_forgets_is_erased_and_what_is_younger_stays(
+    filled: Filled, path: str
+) -> None:
+    for offset, time_ms in ((1, NOON), (2, NOON + 1000)):
+        made = event(f"e-{offset}", "lead", customerEmail=f"anna{offset}@example.com")
+        await filled.take(offset, made, time_ms)
+        buried = read_letter(Place(0, offset), time_ms, dead.encode(letter(offset, made)))
+        assert buried is not None
+        await filled.put(Log.DEAD, buried)
+    await filled.index.forget(NOON + 1000, NOON + 1000)
+    assert ids((await filled.index.events(EVERYTHING, None, 10)).events) == ["e-2"]
+    assert await filled.index.find("e-1", 10) == []
+    assert [
+        each.place.offset for each in (await filled.index.letters(ALL_LETTERS, None, 10)).letters
+    ] == [2]
+    assert await filled.index.find_letters("e-1", 10) == []
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.forget(NOON, NOON)
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.stop()
+    kept = await asyncio.to_thread(Path(path).read_bytes)
+    assert b"anna1@" not in kept
+    assert b"anna2@" in kept
 
 
 async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:

@@ -1079,17 +1079,22 @@ async def test_rejected_events_wait_for_the_buffer_to_come_back(
     assert len(await letters(shop)) == 1
 
 
+@pytest.mark.parametrize(("bound", "most"), [("KEPT_LETTERS", 2), ("KEPT_BYTES", 600)])
 async def test_no_more_rejected_events_wait_than_there_is_room_for(
-    monkeypatch: pytest.MonkeyPatch,
+    bound: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ingest.KEPT_LETTERS", 2)
+    monkeypatch.setattr(f"gateway.ingest.{bound}", most)
     shop = Shop()
     shop.ingest.start()
     shop.buffer.hold(Log.DEAD)
     await shop.taken(*({"bad": each} for each in range(10)))
     shop.buffer.release()
+    async with asyncio.timeout(5):
+        while len(await letters(shop)) < 2:
+            await asyncio.sleep(0.005)
+    await shop.taken(*({"bad": each} for each in range(10)))
     await shop.ingest.stop()
-    assert len(await letters(shop)) == 2
+    assert len(await letters(shop)) == 4  # there is room again
 
 
 async def test_an_ingest_that_was_never_started_can_be_stopped() -> None:

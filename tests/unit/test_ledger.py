@@ -109,6 +109,8 @@ async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(worl
     await caught_up(ledger)
     trace = await ledger.trace("u-1")
     assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert trace.behind_ids["mailReference"] == ("m-1",)
+    assert trace.behind_ids["clickId"] == ("k-1",)
     assert (await ledger.trace("m-1")).behind == ()
 
 
@@ -472,6 +474,33 @@ async def test_an_event_that_retention_removed_is_not_there(world: World) -> Non
     searched = (await ledger.trace("0-0")).searched
     assert searched
     assert searched.events == ()
+
+
+async def test_what_the_logs_have_removed_is_erased_from_the_index_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.01)
+    secret = "anna@example.com"
+    await take(world.buffer, event("e-1", "lead", customerEmail=secret))
+    await note(world.buffer, delivered(0))
+    await bury(world.buffer, letter(0, event("e-1", "lead", customerEmail=secret)))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert (await ledger.trace("e-1")).events
+    world.clock.ms += DAY // 2
+    await take(world.buffer, event("e-2"))
+    for log in (Log.EVENTS, Log.OUTCOMES, Log.DEAD):
+        world.buffer.trim(log, 0, 1)
+
+    async def forgotten() -> bool:
+        found = await ledger.events(Filters(), None, 10)
+        letters = await ledger.letters(LetterFilters(), None, 10)
+        return [each.id for each in found.events] == ["e-2"] and not letters.letters
+
+    await until(forgotten)
+    await world.stop()
+    kept = await asyncio.to_thread(Path(world.path).read_bytes)
+    assert secret.encode() not in kept
 
 
 async def test_what_was_attempted_and_then_passed_over_is_told_so(world: World) -> None:

@@ -41,6 +41,7 @@ def test_what_a_destination_said_makes_no_lines_and_steers_no_terminal(
     assert "dub: lead is paused: no" in said
 
 
+@pytest.mark.logs_errors("a fault")
 def test_a_request_that_ends_while_it_is_given_up_is_no_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

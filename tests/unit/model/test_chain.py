@@ -49,6 +49,14 @@ def test_a_sale_leads_back_to_the_mail_piece_and_tells_it_in_order() -> None:
     assert by["e-5"] == ("customerId",)
     assert by["e-3"] == ("clickId", "visitorId")
     assert "mailReference" in by["e-1"]
+    assert chain.ids() == {
+        "mailReference": ("m-1",),
+        "orderId": ("letter_1",),
+        "clickId": ("k-1",),
+        "customerId": ("u-1",),
+        "visitorId": ("v-2", "v-1"),
+        "cartReference": ("c-1",),
+    }
     assert not chain.cut
 
 
