@@ -414,6 +414,31 @@ async def test_it_follows_on_after_the_buffer_was_away(world: World) -> None:
     assert len((await ledger.trace("e-2")).events) == 1
 
 
+async def test_what_cannot_be_erased_now_is_erased_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.01)
+    await take(world.buffer, event("e-1"))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    world.buffer.outage = True
+
+    async def said() -> bool:
+        return "the index can't forget now, trying again" in caplog.text
+
+    await until(said)
+    world.clock.ms += DAY // 2
+    world.buffer.outage = False
+    await take(world.buffer, event("e-2"))
+    for log in (Log.EVENTS, Log.OUTCOMES, Log.DEAD):
+        world.buffer.trim(log, 0, 1)
+
+    async def erased() -> bool:
+        return not await ledger._index.find("e-1", 1)
+
+    await until(erased)
+
+
 async def test_trouble_that_goes_on_is_said_once(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -312,6 +312,16 @@ def test_dead_letters_are_replayed_once_oldest_first(buried: Running) -> None:
     assert "replay 1 of 0-5, for dub alone" in run(buried, trace, "u-1").stdout
 
 
+def test_a_list_that_is_cut_says_so(buried: Running) -> None:
+    for as_json in ([], ["--json"]):
+        cut = run(buried, dead_letters, "list", "--limit", "4", *as_json)
+        assert "there are more than these 4" in cut.stderr
+        assert len(cut.stdout.splitlines()) == (4 if as_json else 5)
+        whole = run(buried, dead_letters, "list", "--limit", "5", *as_json)
+        assert whole.stderr == ""
+        assert len(whole.stdout.splitlines()) == (5 if as_json else 6)
+
+
 def test_letters_are_dropped_only_with_yes(buried: Running) -> None:
     result = run(buried, dead_letters, "drop", "--destination", "dub")
     assert result.exit_code == 2
