@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import orjson
@@ -113,8 +113,12 @@ class Trace:
     """There are more events with this id than are given."""
     behind: tuple[Linked, ...] = ()
     """When a sale bears the id: what is linked to it and happened before, the oldest first."""
+    behind_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The ids by which it is linked, by their fields: the click, the mail reference, and so on."""
     behind_cut: bool = False
     """Not every link was followed: too many."""
+    paused: tuple[Standing, ...] = ()
+    """Destinations for which something of it waits, and which take no requests of some kind."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -401,6 +405,7 @@ class Ledger:
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
         heard = {each.destination: each.heard_ms for each in summary.destinations}
+        waits = {fate.destination for each in events for fate in each.fates if fate.waiting}
         return Trace(
             value=value,
             events=tuple(events[:TRACE_EVENTS]),
@@ -410,7 +415,11 @@ class Ledger:
             searched=searched,
             more=len(events) > TRACE_EVENTS,
             behind=chain.story() if chain else (),
+            behind_ids=chain.ids() if chain else {},
             behind_cut=chain is not None and chain.cut,
+            paused=tuple(
+                each for each in summary.destinations if each.paused and each.destination in waits
+            ),
         )
 
     async def _chain(self, events: Sequence[Known]) -> Chain | None:

@@ -21,6 +21,7 @@ from typing import Any, Concatenate, TypeVar
 import orjson
 
 from gateway.model import dead
+from gateway.model.attempt import WAITS, WHOLE
 from gateway.model.dead import Deed, Handled, Subject
 from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
@@ -543,13 +544,14 @@ class _Writer:
                 (place.partition, put_off.offset, place.offset, "postponed", entry.destination),
                 (None, put_off.reason.value, put_off.detail, put_off.next_ms, *times),
             )
-            self._trouble(entry, put_off)
-
-        if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
-            # Also where it went on in another process, which says nothing of the pause.
+            if put_off.reason not in WAITS:  # that is no fault of the destination's
+                self._trouble(entry, put_off)
+        if _was_let_in(entry):
+            # Also where it went on in another process, which says nothing of the pause, or by
+            # another path: one alone, and several, may have theirs.
             self._run(
-                "DELETE FROM pauses WHERE destination = ? AND endpoint = ?",
-                (entry.destination, entry.endpoint),
+                "DELETE FROM pauses WHERE destination = ? AND request_kind = ?",
+                (entry.destination, entry.request_kind),
             )
 
     def _pause(self, entry: Pause) -> None:
@@ -1005,6 +1007,16 @@ def _read_letter(connection: sqlite3.Connection, row: sqlite3.Row) -> Letter:
         row["type"],
         _handling(connection, row["partition"], subject),
     )
+
+
+def _was_let_in(entry: Answer) -> bool:
+    """Whether the destination looked at an event, so that neither key nor address is wrong."""
+    by_answer = {done.reason for done in entry.settled if done.outcome is not Outcome.SUPERSEDED}
+    by_answer |= {each.reason for each in entry.postponed}
+    return bool(by_answer - WHOLE - _WITHOUT_ANSWER)
+
+
+_WITHOUT_ANSWER = frozenset({Reason.UNKNOWN, Reason.EXPIRED, Reason.FAILED_ALONE})
 
 
 def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:

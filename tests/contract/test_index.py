@@ -19,7 +19,7 @@ from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
 from gateway.model.envelope import Envelope, Replay
 from gateway.model.facts import read_event, read_letter
-from gateway.model.journal import Entry, Open, Pause, Snapshot
+from gateway.model.journal import Answer, Entry, Open, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
     Fact,
     Filters,
@@ -542,3 +542,59 @@ async def test_a_paused_destination_is_told_until_it_goes_on(filled: Filled) -> 
     assert len(await paused(filled.index)) == 1
     await filled.note(5, delivered(2))  # by another process, with mended settings
     assert await paused(filled.index) == ()
+
+
+async def test_a_pause_is_over_when_one_of_its_kind_goes_through_by_whatever_path(
+    filled: Filled,
+) -> None:
+    """At Voyado one cart alone and several have each their path."""
+    await filled.note(1, pause(on=True, endpoint="POST carts/batch"))
+    await filled.note(2, dataclasses.replace(delivered(1), request_kind="views"))
+    assert len(await paused(filled.index)) == 1
+    await filled.note(3, delivered(2))
+    assert await paused(filled.index) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "over"),
+    [
+        (Outcome.DEAD, Reason.REFUSED, True),
+        (Outcome.DEAD, Reason.UNKNOWN_CLICK, True),
+        (Outcome.UNATTRIBUTED, Reason.UNKNOWN_CUSTOMER, True),
+        (Outcome.DEAD, Reason.EXPIRED, False),
+        (Outcome.DEAD, Reason.FAILED_ALONE, False),
+        (Outcome.SUPERSEDED, Reason.NEWER_CART, False),
+    ],
+)
+async def test_a_pause_is_over_when_the_destination_looked_at_an_event_though_it_refused_it(
+    filled: Filled, outcome: Outcome, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    done = (Settled(1, outcome, reason),)
+    await filled.note(2, Answer("voyado", NOON, done, (), "POST carts", "carts", 400))
+    assert (await paused(filled.index) == ()) == over
+
+
+@pytest.mark.parametrize(
+    ("reason", "over"),
+    [(Reason.SPLIT, True), (Reason.UNAUTHORIZED, False), (Reason.UNAVAILABLE, False)],
+)
+async def test_a_pause_is_not_over_while_it_is_turned_away(
+    filled: Filled, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    again = (Postponed(1, reason, NOON),)
+    await filled.note(2, Answer("voyado", NOON, (), again, "POST carts", "carts", 401))
+    assert (await paused(filled.index) == ()) == over
+
+
+async def test_what_waits_for_another_event_is_no_trouble_of_the_destination(
+    filled: Filled,
+) -> None:
+    waits = Postponed(1, Reason.UNKNOWN_CUSTOMER, NOON, "Dub knows no such customer")
+    await filled.note(1, Answer("voyado", NOON, (), (waits,), "track/sale", "sale", 200))
+    [standing] = [e for e in await filled.index.standings(NOON) if e.destination == "voyado"]
+    assert standing.trouble is None
+    await filled.note(2, postponed(1))
+    [standing] = [e for e in await filled.index.standings(NOON) if e.destination == "voyado"]
+    assert standing.trouble is not None

@@ -233,3 +233,13 @@ def test_text_log_lines_show_the_level_from_warnings_on(
     plain, warned = capsys.readouterr().err.splitlines()
     assert plain[9:] == "plain"
     assert warned[9:] == "warning: mind this"
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_what_came_from_outside_begins_no_line_of_its_own_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up("text")
+    logging.getLogger("gateway").warning("order %s: left out", "a\n10:15:00 stopped\x1b[2J")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line[9:] == "warning: order a\\u000a10:15:00 stopped\\u001b[2J: left out"

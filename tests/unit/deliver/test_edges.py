@@ -7,6 +7,7 @@ from itertools import repeat
 
 import pytest
 
+from gateway.deliver import worker
 from gateway.deliver.worker import OPEN_RECORDS
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Tried
 from gateway.model.envelope import Derived, Envelope
@@ -530,3 +531,32 @@ def test_a_successor_takes_no_notice_of_a_pause() -> None:
     recovery = Recovery(0)
     recovery.take(Pause("there", "leads", on=True, time_ms=5, endpoint="leads"))
     assert (recovery.high, recovery.memory(0)) == (0, Open(0))
+
+
+def test_what_is_in_flight_when_its_time_is_over_gets_the_outcome_of_its_answer() -> None:
+    async def main() -> None:
+        world = World(There(behave=iter(["slow"])), retry_for_seconds=2.0, batch_events=1)
+        await world.publish(view("v1"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert {each.outcome for each in (await world.fates()).values()} == {Outcome.DELIVERED}
+
+    run(main)
+
+
+async def test_ending_tasks_tells_what_any_had_failed_with_unless_it_is_to_be_quiet() -> None:
+    def failed() -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(ValueError("a fault"))
+        return future
+
+    with pytest.raises(ValueError, match="a fault"):
+        await worker._cancel([failed()])
+    await worker._cancel([failed()], quiet=True)
+
+
+async def test_a_task_that_was_cancelled_has_failed_with_nothing() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await worker._first([future])

@@ -1,5 +1,6 @@
 """Whatever a record of the log holds, judging it raises nothing: it would stop all behind it."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.deliver.judge import Judge, window_of
-from gateway.model.attempt import Done
+from gateway.model.attempt import Done, Item
 from gateway.model.envelope import encode
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings
@@ -78,3 +79,26 @@ def test_an_incomplete_record_is_buried_as_unreadable(over: dict[str, Any]) -> N
     assert judged is not None
     assert isinstance(judged.verdict, Done)
     assert (judged.verdict.outcome, judged.verdict.reason) == (Outcome.DEAD, Reason.UNREADABLE)
+
+
+def sale(invoice: str, amount: int) -> bytes:
+    made = lead(f"s-{invoice}", "u1")
+    event = {**made.event, "type": "sale", "invoiceId": invoice, "amount": amount}
+    return encode(replace(made, event=event, dedup_key=f"invoice|{invoice}"))
+
+
+def test_what_sales_said_is_remembered_as_far_back_as_the_window_reaches_and_no_further() -> None:
+    window = window_of(DedupSettings(window_records=10), 1)
+    judging = Judge(NAME, There(), settings(), {SITE: frozenset({NAME})}, window)
+
+    def verdict(offset: int, invoice: str, amount: int) -> object:
+        judged = judging.see(Record(0, offset, START_MS, sale(invoice, amount)))
+        assert judged is not None
+        return judged.verdict
+
+    for offset in range(100):
+        assert isinstance(verdict(offset, f"o-{offset}", 100), Item)
+    assert verdict(100, "o-95", 200) == Done(Outcome.DUPLICATE, Reason.DIFFERS)
+    assert verdict(101, "o-96", 100) == Done(Outcome.DUPLICATE, Reason.REPEATED)
+    assert isinstance(verdict(102, "o-1", 300), Item), "the window no longer reaches it"
+    assert len(judging._terms) <= len(window)

@@ -96,7 +96,7 @@ def routing_key(envelope: Envelope) -> str:
 
 
 _AGAIN: dict[Behaviour, Again] = {
-    "unreachable": Again(Reason.UNREACHABLE),
+    "unreachable": Again(Reason.UNREACHABLE, detail="no connection"),
     "forbidden": Again(Reason.UNAUTHORIZED, detail="HTTP 401"),
     "limited": Again(Reason.RATE_LIMITED, 600.0),
 }
