@@ -106,8 +106,13 @@ class Shop:
         """How often each event of a test is there."""
         return Counter(map(called, self.events(label)))
 
-    async def has(self, label: str, *events: str, seconds: float = DEADLINE_SECONDS) -> None:
-        """Wait until a test's events are there, and everything is delivered: exactly these."""
+    async def has(
+        self, label: str, *events: str, seconds: float = DEADLINE_SECONDS, lost: int = 0
+    ) -> None:
+        """Wait until a test's events are there, and everything is delivered: exactly these.
+
+        As many as `lost` may be missing in the end.
+        """
         wanted = Counter(events)
         self.expected.pop(label, None)
 
@@ -117,9 +122,11 @@ class Shop:
         try:
             await eventually(there, seconds, f"all of {label}", every=0.05)
         except AssertionError as error:
-            answers = Counter(each.status for each in self.relay.posts)
-            missing = f"missing: {wanted - self.counts(label)}; answers: {answers}"
-            raise AssertionError(missing) from error
+            missing = wanted - self.counts(label)
+            if missing.total() > lost:
+                answers = Counter(each.status for each in self.relay.posts)
+                raise AssertionError(f"missing: {missing}; answers: {answers}") from error
+            wanted -= missing
         await self.gateway.until_drained(("archive",), seconds)
         assert self.counts(label) == wanted
         self.expected[label] = wanted
@@ -273,7 +280,9 @@ async def test_an_event_right_before_its_tab_closes_arrives(
             await enters(engine, url)
             await does(engine, name)
             await engine.close_tab()
-        await shop.has(label, *happened, *[f"/{label}"] * 6)
+        # One tab of Firefox in 66 lost what only its memory held: static/README.md.
+        lost = 2 if engine.name == "firefox" and consent == "limited" else 0
+        await shop.has(label, *happened, *[f"/{label}"] * 6, lost=lost)
 
 
 async def test_events_from_offline_arrive_once_online(
