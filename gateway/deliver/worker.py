@@ -97,6 +97,7 @@ class _Worker:
         self._judge = Judge(parts.name, parts.destination, parts.settings, house.routes, window)
         self._recovery: Recovery | None = place.recovery
         self._left_ms = place.recovery.latest_ms
+        self._begins_at = place.recovery.position
         self._book = Book(place.recovery.position)
         self._journal = Journal(house.buffer, assignment.partition, place.outcomes_next)
         self._lanes = Lanes(parts.settings.batch_seconds)
@@ -189,6 +190,9 @@ class _Worker:
         settled: list[Settled] = []
         letters: list[DeadLetter] = []
         for record in page:
+            if record.offset < self._begins_at:
+                self._judge.follow(record)
+                continue
             judged = self._judge.see(record)
             if judged is None:
                 continue

@@ -20,7 +20,7 @@ import yaml
 from gateway import __version__
 from gateway.cli.main import gateway
 from gateway.http.listen import address_of
-from gateway.settings.checks import WINDOW_KEY_BYTES
+from gateway.model.window import WINDOW_KEY_BYTES
 from gateway.settings.load import Examined, examine
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import index_path
