@@ -62,7 +62,7 @@ class Judge:
         except UnreadableError as error:
             self.window.pass_over(record.offset, record.time_ms)
             return Judged(None, Done(Outcome.DEAD, Reason.UNREADABLE, str(error)))
-        repeated = self._count(record, parts)
+        repeated = self.window.see(record.offset, record.time_ms, parts["key"])
         if not self._takes(parts):
             return None
         envelope = envelope_of(parts)
@@ -82,27 +82,22 @@ class Judge:
         except UnreadableError:
             self.window.pass_over(record.offset, record.time_ms)
             return
-        repeated = self._count(record, parts)
+        repeated = self.window.see(record.offset, record.time_ms, parts["key"])
         if repeated or parts["event"]["type"] not in _REMEMBERED:
             return
-        if self._takes(parts) and parts["replay"] is None:
+        if self._takes(parts) and parts.get("replay") is None:
             envelope = envelope_of(parts)
             self._remember_terms(envelope)
             if envelope.type == "cart":
                 self._place(record, envelope)
 
-    def _count(self, record: Record, parts: dict[str, Any]) -> bool:
-        """Take it into the window; return whether an earlier one there has its key."""
-        repeated = self.window.see(record.offset, record.time_ms, parts["key"])
-        self.carts.forget_below(self.window.first_offset())
-        return repeated
-
     def _takes(self, parts: dict[str, Any]) -> bool:
         if parts["site"] not in self._sites or parts["event"]["type"] not in self._settings.events:
             return False
-        if parts["replay"] is not None:
-            return bool(parts["replay"].destination == self._name)
-        recent = parts["derived"] is not None and parts["derived"].kind == "recent"
+        derived, replay = parts.get("derived"), parts.get("replay")
+        if replay is not None:
+            return bool(replay.destination == self._name)
+        recent = derived is not None and derived.kind == "recent"
         return self._destination.needs_contact or not recent
 
     def _cart(self, record: Record, envelope: Envelope) -> Judged:
@@ -114,6 +109,7 @@ class Judge:
 
     def _place(self, record: Record, envelope: Envelope) -> int | Done:
         """Put a cart in its place among its updates; the time to send, or why it is not sent."""
+        self.carts.forget_below(self.window.first_offset())
         key = _cart_key(envelope)
         closes = envelope.derived is not None
         if not closes and self._out_of_reach(envelope) and not self.carts.knows(key):
@@ -129,6 +125,7 @@ class Judge:
         """Judge a replay: it stands at its original's place (rule 3)."""
         key, time_ms = None, envelope.corrected_ms
         if envelope.type == "cart":
+            self.carts.forget_below(self.window.first_offset())
             key = _cart_key(envelope)
             if replay.origin < self.window.first_offset():
                 return Judged(envelope, _superseded("the window no longer reaches its original"))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from gateway.model.attempt import Tried
-from gateway.model.instant import check_instant, format_ms, parse_ms
+from gateway.model.instant import format_ms, moment_of, parse_ms
 
 FORMAT = 1
 """Written into each record, so that a later version can tell what it reads."""
@@ -175,7 +175,7 @@ def decode(value: bytes) -> Envelope:
 
 
 def read(value: bytes) -> dict[str, Any]:
-    """Read a record's parts, as checked as `decode` does it, and in a third of the time.
+    """Read a record's parts, checked like `decode`'s, in half the time.
 
     Raises UnreadableError.
     """
@@ -184,7 +184,8 @@ def read(value: bytes) -> dict[str, Any]:
         if parts["v"] != FORMAT:
             raise UnreadableError(f"format {parts['v']!r}, this version reads {FORMAT}")
         _check(parts)
-        _make(parts)
+        if len(parts) > _ALWAYS:
+            _make(parts)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
     except UnreadableError:
@@ -204,24 +205,29 @@ def envelope_of(parts: dict[str, Any]) -> Envelope:
         consent=parts["consent"],
         event=parts["event"],
         context=parts["context"],
-        derived=parts["derived"],
-        marks=parts["marks"],
-        replay=parts["replay"],
+        derived=parts.get("derived"),
+        marks=parts.get("marks", ()),
+        replay=parts.get("replay"),
     )
 
 
 def _check(parts: dict[str, Any]) -> None:
-    """Refuse what judging could not stand: a record is written whole, or it is not ours."""
-    event = parts["event"]
-    known = _is_text(parts["site"]) and _is_text(parts["key"])
-    known = known and _is_text(event["type"]) and _is_text(event["id"])
-    if not known or (event["type"] == "cart" and not _is_text(event["cartReference"])):
-        raise UnreadableError("site, key, type, id or cartReference is missing or no text")
-    if not isinstance(parts["context"], dict) or parts["consent"] not in _CONSENTS:
+    """Refuse what judging could not stand: a record is written whole, or it is not ours.
+
+    Each record of a window comes by here when that is made anew, so what is quick is chosen.
+    """
+    event, context = parts["event"], parts["context"]
+    texts = [parts["site"], parts["key"], event["type"], event["id"]]
+    if event["type"] == "cart":
+        texts.append(event["cartReference"])
+    "".join(texts)  # raises TypeError where one is no text
+    if not all(texts):
+        raise UnreadableError("site, key, type, id or cartReference is empty")
+    if not isinstance(context, dict) or parts["consent"] not in _CONSENTS:
         raise UnreadableError("context is no object, or consent is none that is known")
     if not (_is_number(parts["received"]) and _is_number(parts["corrected"])):
-        raise UnreadableError("an instant is missing or none")
-    check_instant(event["time"])
+        raise UnreadableError("an instant is none")
+    moment_of(event["time"])
 
 
 def _make(parts: dict[str, Any]) -> None:
@@ -240,10 +246,8 @@ def _replay(plain: dict[str, Any]) -> Replay:
 
 
 _CONSENTS = ("full", "limited")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+_ALWAYS = 8
+"""So many parts each record has; the others are those that `_make` is for."""
 
 
 def _is_number(value: object) -> bool:

@@ -10,24 +10,20 @@ class TimeWithoutZoneError(ValueError):
     """The text is a time, but says nothing of its zone, so it names no instant."""
 
 
-def parse_microseconds(text: str) -> int:
-    """Read ISO 8601 with a zone designator; microseconds since the epoch.
+def moment_of(text: str) -> datetime:
+    """Read ISO 8601 with a zone designator.
 
     Raises TimeWithoutZoneError without a zone, ValueError when it is no time at all.
     """
-    return (_moment(text) - EPOCH) // _MICROSECOND
-
-
-def check_instant(text: str) -> None:
-    """Do nothing, or raise what `parse_microseconds` would, in less time."""
-    _moment(text)
-
-
-def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise TimeWithoutZoneError(text)
     return moment
+
+
+def parse_microseconds(text: str) -> int:
+    """Read ISO 8601 with a zone designator; microseconds since the epoch. Raises as `moment_of`."""
+    return (moment_of(text) - EPOCH) // _MICROSECOND
 
 
 def parse_ms(text: str) -> int:

@@ -20,6 +20,8 @@ WINDOW_KEY_BYTES = 45
 SHELVES = 4096
 PAGE_BYTES = 1 << 16
 
+_Row = tuple[int, int, int, int]
+"""Of a record its offset, its time, its key's mark and shelf."""
 _RECORD = Struct("<qqqH")
 _FOR_MARK, _FOR_SHELF = token_hex(8), token_hex(8)
 """Put in front of a key to make two hashes of it. Python's hash of a text is keyed (SipHash), but
@@ -66,10 +68,10 @@ class Window:
         self._window = window_ms
         self._shelves: defaultdict[int, array[int]] = defaultdict(partial(array, "q"))
         self._pages: deque[bytearray] = deque()
-        """Offset, time, mark and shelf of each record, packed, in the log's order."""
+        """Rows in the log's order, packed."""
         self._head = 0
         """Where the oldest record begins in the first page."""
-        self._oldest: tuple[int, int, int, int] | None = None
+        self._oldest: _Row | None = None
         """The record there."""
         self._length = 0
         self._latest_ms = 0
@@ -83,19 +85,15 @@ class Window:
 
         `time_ms` is the log's.
         """
-        self._forget(offset, time_ms)
+        self._latest_ms = time_ms
+        if self._oldest is not None and self._has_left(self._oldest, offset):
+            self._forget(offset)
         mark, number = hash(_FOR_MARK + key), hash(_FOR_SHELF + key) % SHELVES
         shelf = self._shelves[number]
         at = bisect_left(shelf, mark)
         repeated = at < len(shelf) and shelf[at] == mark
         shelf.insert(at, mark)
-        if not self._pages or len(self._pages[-1]) >= PAGE_BYTES:
-            self._pages.append(bytearray())
-        self._pages[-1] += _RECORD.pack(offset, time_ms, mark, number)
-        if self._oldest is None:
-            self._oldest = offset, time_ms, mark, number
-        self._length += 1
-        self._latest_ms = time_ms
+        self._append((offset, time_ms, mark, number))
         return repeated
 
     def pass_over(self, offset: int, time_ms: int) -> None:
@@ -107,7 +105,9 @@ class Window:
 
         So it is where the count, not the time, cut the window short of the event (rule 2).
         """
-        return self._cut_ms is not None and happened_ms <= self._cut_ms
+        if self._cut_ms is None or self._cut_ms < self._latest_ms - self._window:
+            return False
+        return happened_ms <= self._cut_ms
 
     def covers(self, since_ms: int) -> bool:
         """Whether every record that the log took from `since_ms` on is in the window.
@@ -126,16 +126,27 @@ class Window:
         """Return the log's time of the oldest record in the window; None when it is empty."""
         return self._oldest[1] if self._oldest else None
 
-    def _forget(self, offset: int, time_ms: int) -> None:
-        """Drop what lies outside the window of the record at `offset`."""
-        oldest_ms = time_ms - self._window
-        lowest = offset - self._records
-        while (oldest := self._oldest) and (oldest[0] < lowest or oldest[1] < oldest_ms):
+    def _append(self, record: _Row) -> None:
+        page = self._pages[-1] if self._pages else None
+        if page is None or len(page) >= PAGE_BYTES:
+            page = bytearray()
+            self._pages.append(page)
+        page += _RECORD.pack(*record)
+        if self._oldest is None:
+            self._oldest = record
+        self._length += 1
+
+    def _has_left(self, record: _Row, offset: int) -> bool:
+        """Whether it lies outside the window of the latest record, which is at `offset`."""
+        return record[0] < offset - self._records or record[1] < self._latest_ms - self._window
+
+    def _forget(self, offset: int) -> None:
+        """Drop what lies outside the window of the latest record."""
+        oldest_ms = self._latest_ms - self._window
+        while (oldest := self._oldest) is not None and self._has_left(oldest, offset):
             if oldest[1] >= oldest_ms:
                 self._cut_ms = oldest[1]
-            self._leave(*oldest[2:])
-        if self._cut_ms is not None and self._cut_ms < oldest_ms:
-            self._cut_ms = None
+            self._leave(oldest[2], oldest[3])
 
     def _leave(self, mark: int, number: int) -> None:
         """Drop the oldest record, which has this mark on this shelf."""

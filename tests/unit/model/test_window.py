@@ -65,6 +65,8 @@ def test_only_where_the_count_cut_it_short_an_older_event_may_be_a_copy() -> Non
         by_count.see(offset, offset * 500, str(offset))
     assert by_count.may_be_copy(2500)
     assert not by_count.may_be_copy(3500)
+    by_count.see(10, 2_000_000, "later than the window is long")
+    assert not by_count.may_be_copy(2500)
 
 
 def test_it_forgets_so_its_size_is_bounded() -> None:
