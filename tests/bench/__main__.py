@@ -115,9 +115,9 @@ async def _drain() -> None:
 async def _window() -> None:
     window = await measure()
     print(
-        f"\nwindow of {KEYS:,} keys: {window['bytes_a_key']:.0f} bytes a key, rebuilt in"
-        f" {window['rebuild_seconds']:.1f} s ({window['cpu_seconds']:.1f} s of CPU time, reading the"
-        f" log included), {window['resident_mb']:.0f} MB resident"
+        f"\nwindow of {KEYS:,} keys: {window['bytes_a_key']:.0f} bytes a key, rebuilt from its log"
+        f" in {window['rebuild_seconds']:.1f} s\n({window['cpu_seconds']:.1f} s of CPU time),"
+        f" {window['resident_mb']:.0f} MB resident"
     )
 
 

@@ -19,6 +19,7 @@ from gateway.sandbox.faults import (
     RetryAfterForm,
     SlowDrip,
 )
+from tests.chaos.replay import replay_refused
 from tests.chaos.world import SESSION_SECONDS, TIMEOUT_SECONDS, World
 
 Strike = Callable[[World], Awaitable[str]]
@@ -126,7 +127,7 @@ async def destination_at_fault(world: World) -> str:
 
 
 def _fault(world: World) -> Fault:
-    """Return one that leaves every event deliverable in the end."""
+    """Return one that leaves every event deliverable in the end, be it by replay."""
     every = world.rng.choice((1, 2, 5))
     form = world.rng.choice(list(RetryAfterForm))
     wait = RetryAfter(form=form, seconds=world.rng.randint(0, 3))
@@ -134,6 +135,7 @@ def _fault(world: World) -> Fault:
     return world.rng.choice(
         (
             AnswerStatus(status=status, every=every),
+            AnswerStatus(status=world.rng.choice((400, 422)), every=every),
             AnswerStatus(status=429, retry_after=wait, every=every),
             AnswerStatus(status=504, carried_out=world.rng.random() < 0.5, every=every),
             Delay(seconds=3 * TIMEOUT_SECONDS, every=every),
@@ -145,6 +147,13 @@ def _fault(world: World) -> Fault:
             InvalidJson(every=every),
         )
     )
+
+
+async def letters_replayed(world: World) -> str:
+    """By one command, by two at once, or by one that is killed while it works."""
+    number, seconds = world.rng.choice(((1, 10.0), (2, 10.0), (1, world.rng.uniform(0.5, 2))))
+    told = await asyncio.gather(*(replay_refused(world, seconds) for _ in range(number)))
+    return f"dead letters replayed: {'; at the same time: '.join(told)}"
 
 
 def possible(world: World) -> list[Strike]:
