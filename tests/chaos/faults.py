@@ -116,18 +116,27 @@ async def clock_jumps(world: World) -> str:
 
 
 async def destination_at_fault(world: World) -> str:
+    return await _at_fault(world, _fault(world), world.rng.uniform(0.5, 5))
+
+
+async def destination_refuses(world: World) -> str:
+    """All or some of what is sent, for good: the rest of a batch must go through."""
+    status, every = world.rng.choice((400, 422)), world.rng.choice((1, 2, 5))
+    return await _at_fault(world, AnswerStatus(status=status, every=every), 2.0)
+
+
+async def _at_fault(world: World, fault: Fault, seconds: float) -> str:
     name, app = world.rng.choice((("Voyado", world.there.voyado), ("Dub", world.there.dub)))
-    seconds = world.rng.uniform(0.5, 5)
-    fault = _fault(world)
     board = app[CONTROL].faults
     board.add(fault)
     await asyncio.sleep(seconds)
     board.clear()
-    return f"{name}: {fault.kind} for {seconds:.1f} s"
+    said = f"{fault.kind} {fault.status}" if isinstance(fault, AnswerStatus) else fault.kind
+    return f"{name}: {said} for {seconds:.1f} s"
 
 
 def _fault(world: World) -> Fault:
-    """Return one that leaves every event deliverable in the end, be it by replay."""
+    """Return one that leaves every event deliverable in the end."""
     every = world.rng.choice((1, 2, 5))
     form = world.rng.choice(list(RetryAfterForm))
     wait = RetryAfter(form=form, seconds=world.rng.randint(0, 3))
@@ -135,7 +144,6 @@ def _fault(world: World) -> Fault:
     return world.rng.choice(
         (
             AnswerStatus(status=status, every=every),
-            AnswerStatus(status=world.rng.choice((400, 422)), every=every),
             AnswerStatus(status=429, retry_after=wait, every=every),
             AnswerStatus(status=504, carried_out=world.rng.random() < 0.5, every=every),
             Delay(seconds=3 * TIMEOUT_SECONDS, every=every),
@@ -151,7 +159,7 @@ def _fault(world: World) -> Fault:
 
 async def letters_replayed(world: World) -> str:
     """By one command, by two at once, or by one that is killed while it works."""
-    number, seconds = world.rng.choice(((1, 10.0), (2, 10.0), (1, world.rng.uniform(0.5, 2))))
+    number, seconds = world.rng.choice(((1, 20.0), (2, 20.0), (1, world.rng.uniform(1, 3))))
     told = await asyncio.gather(*(replay_refused(world, seconds) for _ in range(number)))
     return f"dead letters replayed: {'; at the same time: '.join(told)}"
 

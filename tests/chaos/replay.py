@@ -37,7 +37,7 @@ async def ask_again(world: World) -> None:
 
 
 async def _dead_letters(world: World, seconds: float, *arguments: str) -> str:
-    """Run it; return what it printed, refusals and failures too."""
+    """Run it; return what it printed, refusals and failures too. Nothing if it was killed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", "dead-letters", *arguments,
         "--console", f"http://127.0.0.1:{world.gateway.console}",

@@ -7,12 +7,19 @@ from pathlib import Path
 from gateway.adapters.kafka import KafkaBuffer
 from gateway.ports import Buffer
 from tests.brokers import Broker
-from tests.chaos.faults import Strike, destination_at_fault, letters_replayed, possible
+from tests.chaos.faults import (
+    Strike,
+    destination_at_fault,
+    destination_refuses,
+    letters_replayed,
+    possible,
+)
 from tests.chaos.replay import ask_again, replay_refused
 from tests.chaos.world import World, world
 from tests.loads import Account, judge
 
 DESTINATIONS = ("voyado", "dub", "archive")
+REPLAYING: list[Strike] = [destination_refuses, letters_replayed]
 PEACE_SECONDS = 240
 """Until everything has its outcome, once nothing is broken any more."""
 
@@ -32,7 +39,7 @@ async def run(folder: Path, seed: int, events: int, broker: Broker | None, say: 
 
 async def _under_load(there: World, say: Say) -> None:
     sending = asyncio.ensure_future(there.load.send(there.gateway))
-    kinds: tuple[list[Strike], ...] = (possible(there), [destination_at_fault], [letters_replayed])
+    kinds: tuple[list[Strike], ...] = (possible(there), [destination_at_fault], REPLAYING)
     try:
         await asyncio.gather(*(_strike(there, each, sending, say) for each in kinds))
         await sending
