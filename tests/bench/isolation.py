@@ -60,7 +60,7 @@ class _Sample:
 
 
 @dataclass
-class _Good:
+class Good:
     """The webhook that is always well; it notes how long each event was on its way."""
 
     took_ms: list[int] = field(default_factory=list)
@@ -75,7 +75,8 @@ class _Good:
 
 
 @asynccontextmanager
-async def _app(take: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+async def serve(take: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Serve it on a free port; the address."""
     app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/{path:.*}", take)
     runner = web.AppRunner(app, access_log=None)
@@ -120,11 +121,11 @@ async def _babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 CASES: dict[str, Callable[[], AbstractAsyncContextManager[str]]] = {
-    "well": partial(_app, partial(_answer, 200)),
+    "well": partial(serve, partial(_answer, 200)),
     "down": _down,
     "tarpit": partial(_raw, _hold),
     "answers no HTTP": partial(_raw, _babble),
-    "refuses all": partial(_app, partial(_answer, 400)),
+    "refuses all": partial(serve, partial(_answer, 400)),
 }
 """The first is what the others are compared with."""
 
@@ -140,8 +141,8 @@ async def isolation(progress: Callable[[str], None]) -> list[str]:
 
 
 async def _sample(bad: Callable[[], AbstractAsyncContextManager[str]]) -> _Sample:
-    good = _Good()
-    async with _app(good.take) as good_url, bad() as bad_url:
+    good = Good()
+    async with serve(good.take) as good_url, bad() as bad_url:
         text = DESTINATIONS.format(good=good_url, bad=bad_url, timeout=TARPIT_SECONDS)
         async with running(text, ("hook", "voyado")) as whole:
             await load(whole.url, EVENTS, 1, PAUSE_MS)
@@ -153,7 +154,7 @@ async def _sample(bad: Callable[[], AbstractAsyncContextManager[str]]) -> _Sampl
     return _Sample(found["p95_ms"], median(good.took_ms), quantiles(good.took_ms, n=20)[-1])
 
 
-async def _check(gateway: Gateway, good: _Good) -> None:
+async def _check(gateway: Gateway, good: Good) -> None:
     """Its outcomes are the same beside whatever destination: every event delivered, once."""
     found = await gateway.metrics()
     taken = sum(

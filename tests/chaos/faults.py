@@ -121,8 +121,8 @@ async def destination_at_fault(world: World) -> str:
 
 async def destination_refuses(world: World) -> str:
     """All or some of what is sent, for good: the rest of a batch must go through."""
-    status, every = world.rng.choice((400, 422)), world.rng.choice((1, 2, 5))
-    return await _at_fault(world, AnswerStatus(status=status, every=every), 2.0)
+    status, every = world.rng.choice((400, 422)), world.rng.choice((1, 2))
+    return await _at_fault(world, AnswerStatus(status=status, every=every), 3.0)
 
 
 async def _at_fault(world: World, fault: Fault, seconds: float) -> str:
@@ -130,7 +130,10 @@ async def _at_fault(world: World, fault: Fault, seconds: float) -> str:
     board = app[CONTROL].faults
     board.add(fault)
     await asyncio.sleep(seconds)
+    others = [each for each in board if each is not fault]
     board.clear()
+    for each in others:
+        board.add(each)
     said = f"{fault.kind} {fault.status}" if isinstance(fault, AnswerStatus) else fault.kind
     return f"{name}: {said} for {seconds:.1f} s"
 

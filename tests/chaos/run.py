@@ -41,6 +41,7 @@ async def _under_load(there: World, say: Say) -> None:
     sending = asyncio.ensure_future(there.load.send(there.gateway))
     kinds: tuple[list[Strike], ...] = (possible(there), [destination_at_fault], REPLAYING)
     try:
+        say(f"  - {await destination_refuses(there)}")  # while all is up: there will be letters
         await asyncio.gather(*(_strike(there, each, sending, say) for each in kinds))
         await sending
     finally:
