@@ -111,6 +111,8 @@ class Receipt(NamedTuple):
     user_agent: str = ""
     cookies: Mapping[str, str] = NOTHING
     """Of `visitorId`, `clickId`, `contactId`, what the gateway's own cookies say."""
+    contact_since_ms: int | None = None
+    """When the contact's cookie was first set; None where there is none."""
 
 
 class Problem(StrEnum):
@@ -328,7 +330,7 @@ class Ingest:
             large=False,
             context={},
             body_context={},
-            contact_cookie=False,
+            contact_since_ms=None,
             marks=(),
         )
 
@@ -376,7 +378,7 @@ class Ingest:
             large=size > EVENT_BYTES,
             context=context,
             body_context=body_context,
-            contact_cookie="contactId" in receipt.cookies and not server,
+            contact_since_ms=None if server else receipt.contact_since_ms,
             marks=_marks(receipt, skewed=skewed),
         )
 

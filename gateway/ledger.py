@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import orjson
@@ -36,6 +36,7 @@ from gateway.model.life import (
     Taken,
     parse_place,
 )
+from gateway.model.window import CLOCKS_MS
 from gateway.ports import (
     Buffer,
     BufferFailedError,
@@ -55,6 +56,8 @@ FOLLOWED = (Log.EVENTS, Log.OUTCOMES, Log.DEAD)
 READ_RECORDS = 200
 POLL_SECONDS = 0.2
 MANY_PARTITIONS_SECONDS = 1.0
+FORGET_SECONDS = 600.0
+"""How long at most the index keeps what a log has removed."""
 AGAIN_SECONDS = 1.0
 """Wait after the buffer or the index failed."""
 TRACE_EVENTS = 200
@@ -110,8 +113,12 @@ class Trace:
     """There are more events with this id than are given."""
     behind: tuple[Linked, ...] = ()
     """When a sale bears the id: what is linked to it and happened before, the oldest first."""
+    behind_ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The ids by which it is linked, by their fields: the click, the mail reference, and so on."""
     behind_cut: bool = False
     """Not every link was followed: too many."""
+    paused: tuple[Standing, ...] = ()
+    """Destinations for which something of it waits, and which take no requests of some kind."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -158,6 +165,7 @@ class Ledger:
             async with asyncio.TaskGroup() as group:
                 for log, partition in self._marks:
                     group.create_task(self._follow(log, partition))
+                group.create_task(self._forget())
         finally:
             await self._index.stop()
 
@@ -240,6 +248,25 @@ class Ledger:
         self._marks[log, partition] = mark
         self._news.set()
         return True
+
+    async def _forget(self) -> None:
+        """Keep no copy of what the logs have removed: so personal data is erased."""
+        while True:
+            try:
+                events_ms = await self._oldest_ms(Log.EVENTS)
+                await self._index.forget(events_ms, await self._oldest_ms(Log.DEAD))
+            except (BufferFailedError, IndexFailedError) as error:
+                _log.warning("the index can't forget now, trying again: %s", error)
+            await asyncio.sleep(FORGET_SECONDS)
+
+    async def _oldest_ms(self, log: Log) -> int:
+        """Return since when a log may hold records, by its own clock."""
+        oldest_ms = self._clock.now_ms() - CLOCKS_MS
+        for partition in range(self._buffer.partitions):
+            first = (await self._buffer.span(log, partition)).first
+            for record in await self._buffer.read(log, partition, first, 1):
+                oldest_ms = min(oldest_ms, record.time_ms)
+        return oldest_ms
 
     def _fact(self, log: Log, record: Record) -> Fact | None:
         place = Place(record.partition, record.offset)
@@ -378,6 +405,7 @@ class Ledger:
         if older or not (events or letters):
             searched = await self._search(value, before_ms or summary.reading.reach_ms)
         heard = {each.destination: each.heard_ms for each in summary.destinations}
+        waits = {fate.destination for each in events for fate in each.fates if fate.waiting}
         return Trace(
             value=value,
             events=tuple(events[:TRACE_EVENTS]),
@@ -387,7 +415,11 @@ class Ledger:
             searched=searched,
             more=len(events) > TRACE_EVENTS,
             behind=chain.story() if chain else (),
+            behind_ids=chain.ids() if chain else {},
             behind_cut=chain is not None and chain.cut,
+            paused=tuple(
+                each for each in summary.destinations if each.paused and each.destination in waits
+            ),
         )
 
     async def _chain(self, events: Sequence[Known]) -> Chain | None:

@@ -225,6 +225,13 @@ class Index(Protocol):
         Outcomes may come before their events; the first outcome in the log counts.
         """
 
+    async def forget(self, events_ms: int, letters_ms: int) -> None:
+        """Erase what the logs no longer hold.
+
+        That is events and what became of them before `events_ms`, and dead letters before
+        `letters_ms`, both by the log's time.
+        """
+
     async def reach_ms(self) -> int:
         """Return since when everything that the log took, and was read so far, is held."""
 

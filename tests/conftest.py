@@ -19,7 +19,7 @@ from tests.brokers import Broker
 
 ROOT = Path(__file__).parent.parent
 SYSTEM_TEST_SECONDS = 180
-LOGGERS = ("gateway", "asyncio")
+LOGGERS = ("gateway", "asyncio", "aiohttp")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,6 +58,13 @@ def program(name: str) -> str:
         missing = f"{name} is missing: apt-get install -y --no-install-recommends {packages[name]}"
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     return path
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Run the test as root only: skipped elsewhere, and under CI failed, like a missing program."""
+    if os.geteuid() != 0:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("this needs root: sudo make test")
 
 
 @pytest.fixture(scope="session")

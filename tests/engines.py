@@ -175,6 +175,8 @@ class Engine(ABC):
     global_privacy_control = False
     """Whether it has that setting; if not, a page can only pretend."""
     prerenders = False
+    local_storage: str
+    """The files of the profile that hold it."""
 
     def __init__(self, needs: Needs, profile: Path) -> None:
         self._needs = needs
@@ -187,6 +189,11 @@ class Engine(ABC):
         self._profile.mkdir(exist_ok=True)
         self._wire = await self._start()
         await self._command("WebDriver:SetTimeouts", script=30_000, pageLoad=30_000)
+
+    async def start_at(self, url: str) -> None:
+        """Start it with a page."""
+        await self.start()
+        await self.opens(url)
 
     @abstractmethod
     async def _start(self) -> Wire: ...
@@ -287,6 +294,7 @@ class Chromium(Engine):
 
     name = "chromium"
     prerenders = True
+    local_storage = "Default/Local Storage/leveldb/*"
 
     async def _start(self) -> Wire:
         port = free_port()
@@ -310,6 +318,7 @@ class Firefox(Engine):
     """Debian's Firefox, spoken to without a driver between."""
 
     name = "firefox"
+    local_storage = "storage/default/*/ls/*"
     global_privacy_control = True
 
     async def _start(self) -> Wire:
@@ -349,6 +358,7 @@ class WebKit(Engine):
     """WebKitGTK's MiniBrowser under its driver, on a display of its own."""
 
     name = "webkit"
+    local_storage = "XDG_DATA_HOME/**/localstorage/*"
     restarts = False
     goes_offline = False
 
@@ -396,7 +406,6 @@ class Unattended(WebKit):
         raise NotImplementedError
 
     async def start_at(self, url: str) -> None:
-        """Start it with a page."""
         self._profile.mkdir(exist_ok=True)
         environment = await self._on_a_display()
         await self._spawn([mini_browser(self._needs), "--ignore-tls-errors", url], environment)

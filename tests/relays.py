@@ -40,6 +40,16 @@ async def cut(_request: web.Request, _forward: Forward) -> web.Response | None:
     return None
 
 
+def cuts(texts: set[str]) -> Reaction:
+    """Return a reaction that lets nothing through that holds one of these texts."""
+
+    async def reaction(request: web.Request, forward: Forward) -> web.Response | None:
+        body = await request.text()
+        return None if any(text in body for text in texts) else await forward()
+
+    return reaction
+
+
 async def loses_answer(_request: web.Request, forward: Forward) -> web.Response | None:
     """Hand the request on, but not the answer: whether it was carried out can't be known."""
     await forward()

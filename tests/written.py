@@ -59,7 +59,7 @@ def attempt(*offsets: int, destination: str = "voyado", at_ms: int = NOON + 1000
 
 def delivered(*offsets: int, destination: str = "voyado", at_ms: int = NOON + 2000) -> Answer:
     done = tuple(Settled(offset, Outcome.DELIVERED) for offset in offsets)
-    return Answer(destination, at_ms, done, (), "POST carts", 200, '{"ok": true}')
+    return Answer(destination, at_ms, done, (), "POST carts", "carts", 200, '{"ok": true}')
 
 
 def judged(
@@ -71,7 +71,7 @@ def judged(
 
 def postponed(offset: int, destination: str = "voyado", at_ms: int = NOON + 2000) -> Answer:
     again = Postponed(offset, Reason.UNAVAILABLE, at_ms + 60_000, "Service Unavailable")
-    return Answer(destination, at_ms, (), (again,), "POST carts", 503, "try later")
+    return Answer(destination, at_ms, (), (again,), "POST carts", "carts", 503, "try later")
 
 
 def letter(offset: int | None, made: Envelope, destination: str = "voyado") -> DeadLetter:

@@ -111,7 +111,8 @@ class AiohttpClient:
             method,
             url,
             headers=headers,
-            data=body,
+            data=body or None,  # a GET has none, and says nothing of one
+            skip_auto_headers=("Content-Type",),
             allow_redirects=False,
             trace_request_ctx=progress,
         ) as response:

@@ -1,7 +1,8 @@
 """The ledger's index in SQLite: a file beside the buffer, a cache.
 
 Whatever is wrong with the file at start (lost, broken, of another version, made for other routes)
-it is made anew, and the ledger reads the logs again. One thread writes, another one answers.
+it is made anew, and the ledger reads the logs again. A file that does not say that it is an index
+is never touched: it may be the log itself. One thread writes, another one answers.
 Times in the columns `time_ms` are the log's, `made_ms` the writer's own.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, Concatenate, TypeVar
 import orjson
 
 from gateway.model import dead
+from gateway.model.attempt import WAITS, WHOLE
 from gateway.model.dead import Deed, Handled, Subject
 from gateway.model.journal import Answer, Attempt, Entry, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
@@ -47,6 +49,11 @@ from gateway.model.retention import DEAD_MS
 from gateway.ports import IndexFailedError, Log, Mark, Page
 
 VERSION = "2"
+APPLICATION_ID = 0x67617469
+"""Marks the file as an index (SQLite's `application_id`); the embedded log's mark is another."""
+_MARK_AT = 68
+_MARK = b"SQLite format 3\0", APPLICATION_ID.to_bytes(4, "big")
+"""How the file begins, and what stands at `_MARK_AT` (sqlite.org/fileformat2.html, 1.3)."""
 STEPS = 200
 """Steps of one event that are shown; of more, the last ones."""
 ANSWER_SECONDS = 10.0
@@ -123,8 +130,8 @@ class SqliteIndex:
     def __init__(self, path: str, index_bytes: int) -> None:
         self._path = Path(path)
         self._bytes = index_bytes
-        self._writer = _Worker("index-writer")
-        self._reader = _Worker("index-reader")
+        self._writer = _Worker("index-writer", self._path)
+        self._reader = _Worker("index-reader", self._path)
 
     async def start(self, routes: str, since_ms: int) -> Mapping[tuple[Log, int], Mark]:
         """Open the file, or make it anew. Raises IndexFailedError when it can't be made."""
@@ -146,6 +153,10 @@ class SqliteIndex:
         """Take in records and their mark in one transaction, then keep to the size."""
         await self._writer.run(_put, (log, partition, mark), facts)
         await self._writer.run(_keep_to, self._bytes)
+
+    async def forget(self, events_ms: int, letters_ms: int) -> None:
+        """Erase events, and dead letters, from before these times."""
+        await self._writer.run(_forget, events_ms, letters_ms)
 
     async def reach_ms(self) -> int:
         """Return since when everything is held."""
@@ -187,8 +198,9 @@ class SqliteIndex:
 class _Worker:
     """A thread with a connection; its errors come out as IndexFailedError."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, path: Path) -> None:
         self._name = name
+        self._path = path
         self._pool: ThreadPoolExecutor | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -229,9 +241,9 @@ class _Worker:
         except sqlite3.OperationalError as error:
             if "interrupted" in str(error):
                 raise IndexFailedError("it took too long to search: ask for less") from error
-            raise IndexFailedError(f"the index failed: {error}") from error
+            raise IndexFailedError(f"the index failed ({self._path}): {error}") from error
         except (sqlite3.Error, OSError) as error:
-            raise IndexFailedError(f"the index failed: {error}") from error
+            raise IndexFailedError(f"the index failed ({self._path}): {error}") from error
 
 
 # Opening. All of what follows runs in one of the threads.
@@ -245,16 +257,32 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _open(path: Path, made_for: str, since_ms: int) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_others(path)
     connection = _try_open(path, made_for)
     if connection is None:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
         connection = _connect(path)
+        # Before the write-ahead log, so that it is in the file itself from the first.
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         _settle(connection)
         connection.executescript(_SCHEMA)
         _begin(connection, since_ms)
         _set(connection, "made_for", made_for)
     return connection
+
+
+def _refuse_others(path: Path) -> None:
+    """Raise IndexFailedError if the file is something else than an index, whole or broken."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(_MARK_AT + 4)
+    except FileNotFoundError:
+        return
+    if begin and (begin[:16], begin[_MARK_AT:]) != _MARK:
+        raise IndexFailedError(
+            f"{path} is no index of this gateway: move it away, or set another console.index_path"
+        )
 
 
 def _try_open(path: Path, made_for: str) -> sqlite3.Connection | None:
@@ -276,6 +304,7 @@ def _settle(connection: sqlite3.Connection) -> None:
     # NORMAL: a power cut may take the last transactions, never consistency; the logs have them.
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "journal_size_limit=16777216"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+    connection.execute("PRAGMA secure_delete=ON").fetchall()  # what is removed is erased
 
 
 def _sound(connection: sqlite3.Connection) -> bool:
@@ -515,13 +544,14 @@ class _Writer:
                 (place.partition, put_off.offset, place.offset, "postponed", entry.destination),
                 (None, put_off.reason.value, put_off.detail, put_off.next_ms, *times),
             )
-            self._trouble(entry, put_off)
-
-        if any(done.outcome is Outcome.DELIVERED for done in entry.settled):
-            # Also where it went on in another process, which says nothing of the pause.
+            if put_off.reason not in WAITS:  # that is no fault of the destination's
+                self._trouble(entry, put_off)
+        if _was_let_in(entry):
+            # Also where it went on in another process, which says nothing of the pause, or by
+            # another path: one alone, and several, may have theirs.
             self._run(
-                "DELETE FROM pauses WHERE destination = ? AND endpoint = ?",
-                (entry.destination, entry.endpoint),
+                "DELETE FROM pauses WHERE destination = ? AND request_kind = ?",
+                (entry.destination, entry.request_kind),
             )
 
     def _pause(self, entry: Pause) -> None:
@@ -625,19 +655,35 @@ def _value(reason: Reason | None) -> str | None:
 def _keep_to(connection: sqlite3.Connection, index_bytes: int) -> None:
     if _used_bytes(connection) <= index_bytes * _FILL:
         return
-    _remove_letters(connection, round(index_bytes * _DEAD_SHARE))
+    _keep_letters_to(connection, round(index_bytes * _DEAD_SHARE))
     while _used_bytes(connection) > index_bytes * _AFTER:
         cutoff_ms = _oldest_eighth_ms(connection)
         if cutoff_ms is None:
             return
         with _transaction(connection):
-            for table in _BY_TIME:
-                connection.execute(
-                    f"DELETE FROM {table} WHERE time_ms <= ?",  # noqa: S608 - our own names
-                    (cutoff_ms,),
-                )
-            connection.execute("DELETE FROM tallies WHERE minute < ?", (cutoff_ms // _MINUTE_MS,))
-            _set(connection, "reach_ms", max(cutoff_ms + 1, _reach_ms(connection)))
+            _remove_events(connection, cutoff_ms + 1)
+
+
+def _forget(connection: sqlite3.Connection, events_ms: int, letters_ms: int) -> None:
+    with _transaction(connection):
+        if events_ms > _reach_ms(connection):
+            _remove_events(connection, events_ms)
+        _remove_letters(connection, letters_ms)
+
+
+def _remove_events(connection: sqlite3.Connection, before_ms: int) -> None:
+    for table in _BY_TIME:
+        connection.execute(
+            f"DELETE FROM {table} WHERE time_ms < ?",  # noqa: S608 - our own names
+            (before_ms,),
+        )
+    connection.execute("DELETE FROM tallies WHERE minute < ?", (before_ms // _MINUTE_MS,))
+    _set(connection, "reach_ms", max(before_ms, _reach_ms(connection)))
+
+
+def _remove_letters(connection: sqlite3.Connection, before_ms: int) -> None:
+    connection.execute("DELETE FROM letters WHERE time_ms < ?", (before_ms,))
+    connection.execute("DELETE FROM letter_ids WHERE time_ms < ?", (before_ms,))
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
@@ -662,7 +708,7 @@ def _oldest_eighth_ms(connection: sqlite3.Connection) -> int | None:
     return row[0] if row else None
 
 
-def _remove_letters(connection: sqlite3.Connection, most_bytes: int) -> None:
+def _keep_letters_to(connection: sqlite3.Connection, most_bytes: int) -> None:
     row = connection.execute(
         "SELECT max(time_ms) FROM (SELECT time_ms, sum(length(record) + 500)"
         " OVER (ORDER BY time_ms DESC, partition, offset) AS size FROM letters) WHERE size > ?",
@@ -670,8 +716,7 @@ def _remove_letters(connection: sqlite3.Connection, most_bytes: int) -> None:
     ).fetchone()
     if row[0] is not None:
         with _transaction(connection):
-            connection.execute("DELETE FROM letters WHERE time_ms <= ?", row)
-            connection.execute("DELETE FROM letter_ids WHERE time_ms <= ?", row)
+            _remove_letters(connection, row[0] + 1)
 
 
 # Answering.
@@ -962,6 +1007,16 @@ def _read_letter(connection: sqlite3.Connection, row: sqlite3.Row) -> Letter:
         row["type"],
         _handling(connection, row["partition"], subject),
     )
+
+
+def _was_let_in(entry: Answer) -> bool:
+    """Whether the destination looked at an event, so that neither key nor address is wrong."""
+    by_answer = {done.reason for done in entry.settled if done.outcome is not Outcome.SUPERSEDED}
+    by_answer |= {each.reason for each in entry.postponed}
+    return bool(by_answer - WHOLE - _WITHOUT_ANSWER)
+
+
+_WITHOUT_ANSWER = frozenset({Reason.UNKNOWN, Reason.EXPIRED, Reason.FAILED_ALONE})
 
 
 def _standings(connection: sqlite3.Connection, now_ms: int) -> list[Standing]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gateway.cli.console_client import ConsoleClient, ConsoleFailedError, WrongQuestionError
-from gateway.cli.handling import DONE, Handling
+from gateway.cli.handling import Handling
 from gateway.cli.ledger_text import (
     letter_lines,
     letter_table,
@@ -299,7 +299,7 @@ def _finish(work: Handling, *, as_json: bool) -> None:
     for result in work.run():
         if as_json:
             click.echo(plain_json(result))
-        elif result["outcome"] not in DONE:
+        elif result["detail"]:
             click.echo(plain(f"{result['id']}  {result['outcome']}: {result['detail']}"))
     if not as_json:
         click.echo(work.summary())

@@ -12,6 +12,8 @@ Json = dict[str, Any]
 _STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 """Control characters, C1 too, and those that hide text or turn its direction."""
 _WIDEST = 60
+_IDS_SHOWN = 3
+"""Of one field, by which a story is linked."""
 
 
 def plain(text: object) -> str:
@@ -99,6 +101,7 @@ def trace_lines(told: Json) -> Iterator[str]:
         yield from _life_lines(event)
         yield ""
     yield from _behind_lines(told)
+    yield from pause_lines(told["paused"], set())
     if not events and not told["deadLetters"]:
         yield f"nothing found for {plain(told['id'])}"
     yield from _reach_lines(told, searched)
@@ -109,6 +112,7 @@ def _behind_lines(told: Json) -> Iterator[str]:
     if not told["behind"]:
         return
     yield "behind the sale"
+    yield from (f"  {line}" for line in table(_id_rows(told["behindIds"])))
     rows = [
         (_clock(each["happenedAt"]), each["type"], each["id"], each["label"], _linked_by(each))
         for each in told["behind"]
@@ -117,6 +121,15 @@ def _behind_lines(told: Json) -> Iterator[str]:
     if told["behindCut"]:
         yield "  … and more: some of these ids are shared by many events"
     yield ""
+
+
+def _id_rows(ids: Json) -> list[tuple[str, str]]:
+    """Return each field with its values; of many, how many more there are."""
+    rows = []
+    for name, values in ids.items():
+        more = f" and {len(values) - _IDS_SHOWN} more" if len(values) > _IDS_SHOWN else ""
+        rows.append((name, ", ".join(values[:_IDS_SHOWN]) + more))
+    return rows
 
 
 def _linked_by(event: Json) -> str:

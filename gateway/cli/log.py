@@ -9,21 +9,24 @@ from typing import Literal
 
 import orjson
 
+from gateway.cli.ledger_text import plain
+
 SELDOM_SECONDS = 30.0
 LogFormat = Literal["text", "json"]
 
 
 class _TextLines(logging.Formatter):
-    """`10:15:00 events: http://127.0.0.1:8080`; from warnings on with the level."""
+    """`10:15:00 events: http://127.0.0.1:8080`; from warnings on with the level.
+
+    What came from outside can neither begin a line of its own nor steer a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
-        line = super().formatMessage(record)
-        if record.levelno < logging.WARNING:
-            return line
-        return line.replace(record.message, f"{record.levelname.lower()}: {record.message}", 1)
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        return f"{record.asctime} {level}{plain(record.message)}"
 
 
 class _JsonLines(logging.Formatter):
@@ -38,7 +41,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        return plain(orjson.dumps(line, default=str).decode())
 
 
 class _OnceInAWhile(logging.Filter):

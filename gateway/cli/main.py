@@ -8,7 +8,7 @@ import click
 
 from gateway import __version__
 from gateway.cli.ledger_commands import dead_letters, tail, trace
-from gateway.cli.options import FAILED, config_option
+from gateway.cli.options import FAILED, WRONG, config_option
 from gateway.cli.postgrid_commands import postgrid_command
 from gateway.cli.serve import (
     console_command,
@@ -54,6 +54,9 @@ for _command in (
 
 def main() -> None:
     """Run the command line, and exit: 0 done, 1 failed, 2 wrong usage or configuration."""
+    if not all(map(_is_text, sys.argv[1:])):
+        click.echo("gateway: an argument is not UTF-8 text", err=True)
+        sys.exit(WRONG)
     try:
         status = gateway.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -72,6 +75,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether its bytes were UTF-8: others come as half characters, which nothing can write."""
+    return not any("\ud800" <= each <= "\udfff" for each in argument)
 
 
 def _hint(error: click.UsageError) -> str:

@@ -33,9 +33,14 @@ class WrongConfigurationError(click.ClickException):
 
 
 def line_of(problem: Problem) -> str:
-    """Return a problem on one line, whatever bytes it quotes."""
-    text = "".join(each if each.isprintable() else " " for each in str(problem))
+    """Return a problem on one line."""
+    text = printable(str(problem))
     return f"warning: {text}" if problem.severity == "warning" else text
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, whatever it quotes."""
+    return "".join(each if each.isprintable() else " " for each in text)
 
 
 def config_option(command: Command) -> Command:

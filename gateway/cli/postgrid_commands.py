@@ -157,9 +157,9 @@ def _command(call: AnyCall) -> click.Command:
 
 
 def _parameter(name: str, field: FieldInfo, fields: dict[str, FieldInfo]) -> click.Parameter:
-    if name == "id" or (name == "kind" and "id" not in fields):
+    if _is_argument(name, fields):
         return click.Argument([name], metavar=name.upper())
-    option = f"--{name.removesuffix('_').replace('_', '-')}"
+    option = _option(name)
     kind = _plain_type(field.annotation)
     help_text = field.description or ""
     if name == "kind":
@@ -180,6 +180,14 @@ def _parameter(name: str, field: FieldInfo, fields: dict[str, FieldInfo]) -> cli
         required=field.is_required(),
         help=f"{help_text} Several: again, or with commas." if several else help_text,
     )
+
+
+def _is_argument(name: str, fields: dict[str, FieldInfo]) -> bool:
+    return name == "id" or (name == "kind" and "id" not in fields)
+
+
+def _option(name: str) -> str:
+    return f"--{name.removesuffix('_').replace('_', '-')}"
 
 
 def _plain_type(annotation: Any) -> Any:
@@ -228,13 +236,26 @@ def _params(call: AnyCall, given: Json) -> Params:
     try:
         params: Params = call.params.model_validate(values)
     except ValidationError as error:
-        issue = error.errors(include_url=False, include_input=False)[0]
-        raise click.UsageError(f"{issue['loc'][0]}: {issue['msg']}") from None
+        raise click.UsageError(_first_issue(error, call.params.model_fields)) from None
     return params
+
+
+def _first_issue(error: ValidationError, fields: dict[str, FieldInfo]) -> str:
+    """Say what is wrong, and which option says so if it is one."""
+    issue = error.errors(include_url=False, include_input=False)[0]
+    message = issue["msg"].removeprefix("Value error, ")
+    if not issue["loc"]:
+        return message
+    name = str(issue["loc"][0])
+    return f"{name if _is_argument(name, fields) else _option(name)}: {message}"
 
 
 def _value(name: str, value: Any, field: FieldInfo) -> Any:
     kind = _plain_type(field.annotation)
+    texts = value if isinstance(value, tuple) else (value,)
+    if any("\ud800" <= sign <= "\udfff" for text in texts for sign in str(text)):
+        # So a terminal's bytes come that are no text.
+        raise click.UsageError(f"{_option(name)}: is not UTF-8")
     if isinstance(value, tuple):
         return tuple(part.strip() for each in value for part in each.split(",") if part.strip())
     if get_origin(kind) is Literal:
@@ -247,7 +268,7 @@ def _value(name: str, value: Any, field: FieldInfo) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise click.UsageError(f"{name}: is not JSON: {error}") from None
+        raise click.UsageError(f"{_option(name)}: is not JSON: {error}") from None
 
 
 def _from_file(name: str, text: str) -> str:
@@ -258,7 +279,7 @@ def _from_file(name: str, text: str) -> str:
         return Path(text[1:]).read_text("utf-8")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
-        raise click.UsageError(f"{name}: {text[1:]}: {why}") from None
+        raise click.UsageError(f"{_option(name)}: {plain(text[1:])}: {why}") from None
 
 
 # What is shown

@@ -1,36 +1,71 @@
 """The commands that print something: `check`, `config`, `openapi`, `snippet`."""
 
+import re
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import orjson
 
-from gateway.cli.options import WRONG, FailedError, config_option, configured, line_of
+from gateway.cli.options import WRONG, FailedError, config_option, configured, line_of, printable
 from gateway.http.assets import data_folder
 from gateway.http.collector import ADAPTERS, Collector, read_collector
 from gateway.http.openapi import document
 from gateway.http.snippet import adapter_snippet, snippet
 from gateway.ingest import SiteSettings
+from gateway.ports import BufferUnavailableError, BufferUnusableError
 from gateway.settings.checks import facts
 from gateway.settings.load import examine
 from gateway.settings.sections import Settings
+from gateway.wiring.parts import look_at_topics
+
+_ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
 
 @click.command("check")
 @config_option
 def check_command(config: Path | None) -> None:
-    """Tell every problem of a configuration at once, or ok and what follows from it."""
+    """Tell every problem of a configuration at once, or ok and what follows from it.
+
+    With Kafka that can be reached: its topics' problems too. Nothing is made there.
+    """
     examined = examine(config or click.get_current_context().find_root().obj)
     for problem in examined.problems:
         click.echo(line_of(problem), err=True)
     if examined.settings is None:
-        count = len(examined.errors)
-        click.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
-        sys.exit(WRONG)
-    for fact in facts(examined.settings):
+        _refuse(len(examined.errors))
+    told = [*facts(examined.settings), *_topic_facts(examined.settings)]
+    for fact in told:
         click.echo(fact)
     click.echo(f"ok: {examined.file or 'built-in defaults'}")
+
+
+def _topic_facts(settings: Settings) -> list[str]:
+    """Return what is to be said of Kafka's topics; ends the command where one is refused."""
+    try:
+        look = look_at_topics(settings)
+    except BufferUnavailableError as error:
+        warning = f"warning: buffer: {error}; its topics were not checked"
+        click.echo(printable(warning), err=True)
+        return []
+    except BufferUnusableError as error:
+        click.echo(printable(f"buffer: {error}"), err=True)
+        _refuse(1)
+    if look is None:
+        return []
+    for wrong in look.wrong:
+        click.echo(printable(f"buffer: {wrong}"), err=True)
+    if look.wrong:
+        _refuse(len(look.wrong))
+    if look.missing:
+        return [f"topics: the first start makes {', '.join(look.missing)}"]
+    return ["topics: they are as they must be"]
+
+
+def _refuse(count: int) -> NoReturn:
+    click.echo(f"{count} problem{'s' if count > 1 else ''}", err=True)
+    sys.exit(WRONG)
 
 
 @click.command("config")
@@ -80,6 +115,8 @@ def snippet_command(
     dist = data_folder("static") / "dist"
     collector = _script(dist, "collector.js", integrity=integrity)
     url = gateway_url or f"http://{settings.http.listen}"
+    if not _ADDRESS.fullmatch(url):
+        raise click.UsageError(f"--gateway is {url}: write https://g.shop.example")
     click.echo(snippet(url, shop.browser_keys[0], collector))
     for name in adapters:
         adapter = _script(dist, ADAPTERS[name], integrity=integrity)

@@ -38,6 +38,7 @@ def answer(
         tuple(settled),
         tuple(postponed),
         request.endpoint,
+        request.items[0].kind,
         reply.status,
         reply.answer,
     )

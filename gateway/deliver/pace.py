@@ -8,7 +8,7 @@ paused but for one try now and then, and people are told, instead of each event 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -23,13 +23,18 @@ BRAKE_EVENTS = 2
 """Different events that must have been turned away: one alone may be at fault itself."""
 
 
-class Turn(NamedTuple):
-    """A request kind's brake was put on or taken off."""
+BURST_SECONDS = 0.2
+"""After a rest so much of the rate goes at once. No more, for a destination counts by the second
+too: Voyado's 40 a second stay below the 50 that it recommends."""
 
-    kind: str
+
+class Turn(NamedTuple):
+    """A request kind's brake was put on or taken off; of no kind: the breaker was."""
+
+    kind: str | None
     on: bool
     detail: str
-    """The destination's answer, in short."""
+    """The destination's answer, or what went wrong, in short."""
 
 
 class Pace:
@@ -42,7 +47,7 @@ class Pace:
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._breaker = Breaker()
         self._brakes: dict[str, Breaker] = defaultdict(partial(Breaker, BRAKE_EVENTS))
-        self._bucket = Bucket(self._rate, asyncio.get_running_loop().time())
+        self._bucket = Bucket(self._rate, asyncio.get_running_loop().time(), BURST_SECONDS)
         self._throttle = Throttle()
         self._hold_until = 0.0
         self._ended = asyncio.Event()
@@ -109,25 +114,31 @@ class Pace:
         """Note of which kind the request is that has begun."""
         self._brakes[kind].begin()
 
-    def end(self, kind: str | None, exchange: tuple[Request, Reply] | None) -> Turn | None:
+    def end(self, kind: str | None, exchange: tuple[Request, Reply] | None) -> list[Turn]:
         """Note what came of the request; None when none was made after all.
 
-        `kind` as in `took`, None where that was not called. Return what it did to the brake.
+        `kind` as in `took`, None where that was not called. Return what it did to breaker and
+        brake.
         """
         self._slots.release()
-        turn = None
+        turns: list[Turn] = []
         if exchange is None:
             self._breaker.abandoned()
             if kind is not None:
                 self._brakes[kind].abandoned()
         else:
-            self._learn(exchange[1])
-            turn = self._brake(*exchange)
+            turns = [*self._break(exchange[1]), *self._brake(*exchange)]
         self._ended.set()
         self._ended = asyncio.Event()
         for listener in self.listeners:
             listener()
-        return turn
+        return turns
+
+    def _break(self, reply: Reply) -> Iterator[Turn]:
+        was_open = self._breaker.is_open
+        self._learn(reply)
+        if self._breaker.is_open != was_open:
+            yield Turn(None, self._breaker.is_open, _why(reply))
 
     def _learn(self, reply: Reply) -> None:
         again = [each for each in reply.verdicts if isinstance(each, Again)]
@@ -151,7 +162,7 @@ class Pace:
         else:
             self._throttle.taken(now)
 
-    def _brake(self, request: Request, reply: Reply) -> Turn | None:
+    def _brake(self, request: Request, reply: Reply) -> Iterator[Turn]:
         kind = request.items[0].kind
         brake = self._brakes[kind]
         was_on = brake.is_open
@@ -162,13 +173,15 @@ class Pace:
             brake.abandoned()  # out of order, which says nothing of the settings
         else:
             brake.success()
-        if brake.is_open == was_on:
-            return None
-        detail = next((each.detail for each in reply.verdicts if isinstance(each, Again)), "")
-        return Turn(kind, brake.is_open, detail)
+        if brake.is_open != was_on:
+            yield Turn(kind, brake.is_open, _why(reply))
 
 
 _ANSWERS = frozenset({Reason.RATE_LIMITED, Reason.UNAUTHORIZED})
+
+
+def _why(reply: Reply) -> str:
+    return next((each.detail for each in reply.verdicts if isinstance(each, Again)), "")
 
 
 def _now_and_draw() -> tuple[float, float]:

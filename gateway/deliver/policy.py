@@ -18,6 +18,15 @@ def learn(entry: Entry, again: Again, now_ms: int) -> None:
         entry.waits_since_ms = now_ms
 
 
+def learn_end(entry: Entry, done: Done) -> None:
+    """Note a request that ended the entry: who replays it must know what was tried before.
+
+    A refusal may leave traces at the destination too (dub.md 2: a failed lead is noted).
+    """
+    if done.outcome is Outcome.DEAD and entry.item.tried is Tried.NEVER:
+        entry.item.tried = Tried.FAILED
+
+
 def after_failure(
     entry: Entry,
     again: Again,

@@ -322,26 +322,51 @@ class _Worker:
         """Give back what `pace.begin` took: not in the task, which may be cancelled unbegun."""
         failed = task.cancelled() or task.exception() is not None
         exchange = None if failed else task.result()
-        turn = self._parts.pace.end(kind, exchange)
-        if turn is not None and exchange is not None:
-            self._tell(turn, exchange[0].endpoint)
+        for turn in self._parts.pace.end(kind, exchange):
+            assert exchange is not None  # noqa: S101 - without one nothing turns
+            if turn.kind is None:
+                self._tell_whole(turn)
+            else:
+                self._tell(turn, turn.kind, exchange[0].endpoint)
         self._wake.set()
 
-    def _tell(self, turn: Turn, endpoint: str) -> None:
+    def _tell_whole(self, turn: Turn) -> None:
+        """Say that the destination as a whole is out of order, or at work again."""
+        name = self._parts.name
+        if turn.on:
+            LOG.warning(
+                "%s: nothing goes through (%s). Its events wait for %g h (retry_for_seconds); it "
+                "is tried again every few minutes. If it is well, mend [destinations.%s]",
+                name,
+                turn.detail,
+                self._hours(),
+                name,
+            )
+        else:
+            LOG.warning("%s: goes through again", name)
+
+    def _hours(self) -> float:
+        return round(self._settings.retry_for_seconds / 3600, 1)
+
+    def _tell(self, turn: Turn, kind: str, endpoint: str) -> None:
         """Say loudly that a kind of request is paused, or goes on."""
         now_ms = self._parts.house.clock.now_ms()
         name = self._parts.name
         if turn.on:
             LOG.error(
-                "%s: %s is paused, as by a wrong setting: %s. Nothing is lost: mend address or key "
-                "and restart, or let it try again every few minutes",
+                "%s: %s is paused, as by a wrong setting (%s). Nothing is lost for %g h "
+                "(retry_for_seconds): mend [destinations.%s] and restart, or let it try again "
+                "every few minutes. The answers: gateway tail --destination %s",
                 name,
                 endpoint,
                 turn.detail,
+                self._hours(),
+                name,
+                name,
             )
         else:
             LOG.warning("%s: %s goes on again", name, endpoint)
-        pause = Pause(name, turn.kind, turn.on, now_ms, endpoint, turn.detail)
+        pause = Pause(name, kind, turn.on, now_ms, endpoint, turn.detail)
         self._spawn(self._journal.write(pause))
 
     async def _attempt(self, batch: list[Entry]) -> tuple[Request, Reply] | None:
@@ -403,6 +428,8 @@ class _Worker:
         draw = random.random()  # noqa: S311 - jitter; one for all, so that a batch stays one
         for entry, verdict in zip(batch, reply.verdicts, strict=True):
             if isinstance(verdict, Done):
+                if request is not None:
+                    policy.learn_end(entry, verdict)
                 settled.append((entry, policy.settled(entry, verdict)))
                 continue
             if verdict.reason is Reason.SPLIT:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from gateway.model.bucket import Bucket
 
@@ -13,7 +13,7 @@ _HOME_BITS = 64
 
 
 def client_address(
-    remote: str | None, forwarded: str | None, trusted: Sequence[IPv4Network | IPv6Network]
+    remote: str | None, forwarded: str, trusted: Sequence[IPv4Network | IPv6Network]
 ) -> str:
     """Return the address nearest to us that is no trusted proxy; of IPv6 its /64.
 
@@ -21,7 +21,7 @@ def client_address(
     before an untrusted address is the client's own claim. The result is a key, never stored.
     """
     address = remote or ""
-    for hop in reversed((forwarded or "").split(",")):
+    for hop in reversed(forwarded.split(",")):
         if not _is_in(address, trusted) or not hop.strip():
             break
         address = hop.strip()
@@ -29,17 +29,23 @@ def client_address(
 
 
 def _is_in(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; one of IPv4 that came in on a port of IPv6 is what it is outside."""
     try:
         found = ip_address(address)
     except ValueError:
-        return False
-    return any(found in network for network in networks)
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return found if mapped is None else mapped
 
 
 def _key(address: str) -> str:
-    try:
-        found = ip_address(address)
-    except ValueError:
+    found = _parsed(address)
+    if found is None:
         return "unknown"
     if isinstance(found, IPv6Address):
         return str(IPv6Network((found, _HOME_BITS), strict=False))

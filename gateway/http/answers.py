@@ -78,7 +78,9 @@ ANSWERS: dict[Problem | Trouble, Answer] = {
         415, "Send the body as it is, or with Content-Encoding gzip or deflate."
     ),
     Trouble.HEADERS_TOO_LARGE: Answer(
-        431, "The address or a header is longer than 8 KiB; send less, such as fewer cookies."
+        431,
+        "The address or a header is longer than 8 KiB, or there are more than 128 headers; send"
+        " less, such as fewer cookies.",
     ),
     Trouble.RATE_LIMITED: Answer(429, "Too many requests from this address; wait, then go on.", 1),
     Trouble.BUSY: Answer(503, "Too many requests at once; send the same request again.", 1),

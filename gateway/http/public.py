@@ -33,6 +33,7 @@ from gateway.http.collector import (
 )
 from gateway.http.cookies import read_cookies, set_cookie
 from gateway.http.openapi import document
+from gateway.http.runner import QuietHandler, QuietRunner, Route
 from gateway.http.settings import HttpSettings
 from gateway.ingest import Ingest, Problem, Receipt, Refused, Taken
 from gateway.metrics import HOOKS, REQUEST_SECONDS
@@ -53,6 +54,8 @@ PIXEL = bytes.fromhex(
 )
 """A transparent GIF of one pixel, 43 bytes."""
 _EVENTS_PATH = "/v1/events"
+_TOO_MANY_HEADERS = "Too many headers"
+"""How aiohttp's parser puts it; the error has no type of its own."""
 
 
 def create_public(
@@ -83,51 +86,41 @@ def create_public(
     return app
 
 
-class PublicRunner(web.AppRunner):
+class _PublicHandler(QuietHandler):
+    __slots__ = ()
+    options = HANDLER_ARGS
+
+    def refuse(self, error: BaseException | None) -> web.Response:
+        """Answer in the table's words."""
+        too_much = isinstance(error, LineTooLong) or _TOO_MANY_HEADERS in str(error)
+        return error_answer(Trouble.HEADERS_TOO_LARGE if too_much else Trouble.BAD_REQUEST)
+
+
+class PublicRunner(QuietRunner):
     """Runs the application so that what is no proper HTTP is answered in plain words too.
 
     What nearly every request is, a post of events, does not go by the application's router and
     its own middleware: they would be a fifth of its CPU time.
     """
 
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        route, post_events = made.request_handler, self.app[_POST_EVENTS]
+    handler = _PublicHandler
+
+    def route(self, route: Route) -> Route:
+        """Return the short way for events, the application for the rest."""
+        post_events: Route = self.app[_POST_EVENTS]
         for outer in reversed(self.app.middlewares[:-1]):  # the last one is `answer`
             post_events = partial(outer, handler=post_events)
 
         async def answer(request: Any) -> web.StreamResponse:
             is_post = request.raw_path == _EVENTS_PATH and request.method == "POST"
-            straight = is_post and "Expect" not in request.headers
-            return await (post_events if straight else route)(request)
+            if is_post and "Expect" not in request.headers:
+                return await post_events(request)
+            try:
+                return await route(request)
+            except web.HTTPException:  # said before any middleware: it knows no such `Expect`
+                return error_answer(Trouble.BAD_REQUEST)
 
-        return _PublicServer(answer, request_factory=made.request_factory, **HANDLER_ARGS)
-
-
-class _PublicServer(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _PublicHandler(self, loop=asyncio.get_running_loop(), **HANDLER_ARGS)
-
-
-class _PublicHandler(web.RequestHandler):
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer a request that the parser refused. Nothing is logged: anybody can send one."""
-        if status >= 500:  # noqa: PLR2004 - HTTP's server errors
-            return super().handle_error(request, status, exc, message)
-        trouble = Trouble.BAD_REQUEST
-        if isinstance(exc, LineTooLong):
-            trouble = Trouble.HEADERS_TOO_LARGE
-        response = error_answer(trouble)
-        response.force_close()
-        return response
+        return answer
 
 
 class _Room:
@@ -212,9 +205,11 @@ class _Public:
     async def events(self, request: web.Request) -> web.StreamResponse:
         with self._admitted(request):
             body = await read_body(request, self._settings.body_seconds)
-            came = await self._ingest.take(body, self._receipt(request))
+            receipt = self._receipt(request)
+            came = await self._ingest.take(body, receipt)
         response = events_answer(came)
-        _remember(response, came)
+        if isinstance(came, Taken):
+            _remember(response, came, receipt)
         return response
 
     async def hook(self, request: web.Request) -> web.StreamResponse:
@@ -291,7 +286,8 @@ class _Public:
         if self._limit is not None:
             address = client_address(
                 request.remote,
-                request.headers.get("X-Forwarded-For"),
+                # Some proxies append a line of their own (HAProxy), which the last hop is then in.
+                ",".join(request.headers.getall("X-Forwarded-For", ())),
                 self._settings.trusted_proxies,
             )
             if not self._limit.allows(address, asyncio.get_running_loop().time()):
@@ -307,7 +303,7 @@ class _Public:
             headers.get("Sec-GPC") == "1",
             _is_prerender(request),
             headers.get("User-Agent", ""),
-            read_cookies(headers.get("Cookie")),
+            *read_cookies(headers.get("Cookie")),
         )
 
 
@@ -341,10 +337,11 @@ def _pixel_answer(came: Taken) -> web.Response:
     return web.Response(status=status, body=PIXEL, content_type="image/gif", headers=headers)
 
 
-def _remember(response: web.StreamResponse, came: Taken | Refused) -> None:
-    if isinstance(came, Taken):
-        for field, value in sorted(came.cookies.items(), reverse=True):
-            response.headers.add("Set-Cookie", set_cookie(field, value))
+def _remember(response: web.StreamResponse, came: Taken, receipt: Receipt) -> None:
+    for field, value in sorted(came.cookies.items(), reverse=True):
+        known_ms = receipt.contact_since_ms if receipt.cookies.get(field) == value else None
+        since_ms = receipt.received_ms if known_ms is None else known_ms
+        response.headers.add("Set-Cookie", set_cookie(field, value, since_ms))
 
 
 def _bearer(header: str | None) -> str | None:

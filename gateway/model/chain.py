@@ -100,6 +100,14 @@ class Chain:
         first = (each for each in self._found.values() if each.known.copy_of is None)
         return tuple(sorted(first, key=lambda each: (each.happened_ms, each.known.place)))
 
+    def ids(self) -> dict[str, tuple[str, ...]]:
+        """Return the values that link the story, by their fields."""
+        return {
+            name: values
+            for name in LINKS
+            if (values := tuple(link.value for link in self._links if link.name == name))
+        }
+
 
 def chain_of(events: Iterable[Known]) -> Chain | None:
     """Begin at the latest sale among events, if there is one."""

@@ -58,7 +58,8 @@ class Terms(NamedTuple):
     """As it is stored: checked, filled in from cookies, personal fields dropped."""
     body_context: dict[str, Any]
     """As it came, but checked."""
-    contact_cookie: bool
+    contact_since_ms: int | None
+    """Since when a cookie says who the visitor is; None where none does, or none is asked."""
     marks: tuple[str, ...]
 
 
@@ -229,9 +230,7 @@ def _instant(text: str, field: str) -> int | Refusal:
 
 
 def _corrected_ms(own_us: int, terms: Terms) -> int:
-    if terms.skewed:
-        return terms.received_ms - (terms.sent_us - own_us) // 1000
-    return own_us // 1000
+    return _instant_here_ms(own_us, terms) if terms.skewed else own_us // 1000
 
 
 def _ahead(field: str) -> Refusal:
@@ -253,6 +252,8 @@ def _accepted(arrival: Arrival, terms: Terms) -> Accepted:
     event = cleaned(event)
     if terms.consent == "limited":
         event = without_personal(event)
+    elif event["type"] == "product" and _is_before_contact(event, arrival.own_us, terms):
+        event = {**event, "contactId": None}
     ready = [Ready(routing_key, key, arrival.corrected_ms, event, None)]
     if event["type"] == "sale" and event.get("cartReference"):
         ready.append(_close(event, key, arrival.corrected_ms))
@@ -293,17 +294,37 @@ def _close(sale: dict[str, Any], sale_key: str, corrected_ms: int) -> Ready:
     return Ready(sale["cartReference"], keys.close_key(sale_key), corrected_ms, cart, derived)
 
 
+def _is_before_contact(view: dict[str, Any], own_us: int, terms: Terms) -> bool:
+    """Whether a view would get its contact from a cookie that was set after it happened.
+
+    It has none then, whenever it arrives: a customer's `recent` brings it with one.
+    """
+    if terms.contact_since_ms is None or "contactId" in view or "contactId" in terms.body_context:
+        return False
+    return _instant_here_ms(own_us, terms) < terms.contact_since_ms
+
+
+def _instant_here_ms(own_us: int, terms: Terms) -> int:
+    """Return an instant by our clock, also for a sender's clock that is believed otherwise."""
+    return terms.received_ms - (terms.sent_us - own_us) // 1000
+
+
 def _views(customer: dict[str, Any], terms: Terms) -> Iterator[Ready]:
-    """Derive product events, once it is known whose they are; too old ones are past telling."""
-    if terms.contact_cookie:
-        return
+    """Derive product events, once it is known whose they are.
+
+    Not those that are past telling, nor those that went out with the contact of a cookie.
+    """
     carried = {name: _merged(customer, terms, name) for name in ("contactId", "eclub")}
     if not any(carried.values()):
         return
     carried |= {name: customer[name] for name in _CARRIED if name in customer}
     for view in customer["recent"]:
-        corrected_ms = _corrected_ms(parse_microseconds(view["time"]), terms)
+        own_us = parse_microseconds(view["time"])
+        corrected_ms = _corrected_ms(own_us, terms)
         if terms.now_ms - corrected_ms > terms.window_ms:
+            continue
+        since_ms = terms.contact_since_ms
+        if since_ms is not None and _instant_here_ms(own_us, terms) >= since_ms:
             continue
         product = {**carried, **_NO_ORIGIN, **view, "type": "product"}
         derived = Derived("recent", customer["id"])

@@ -57,6 +57,7 @@ class Answer:
     postponed: tuple[Postponed, ...] = ()
     endpoint: str | None = None
     """None where no request was made: duplicates, skipped, superseded, expired."""
+    request_kind: str | None = None
     status: int | None = None
     """The answer's HTTP status, None without an answer."""
     answer: str = ""

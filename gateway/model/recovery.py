@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypedDict
 
 from gateway.model.attempt import NOT_ITS_FAULT, WAITS, Tried, tried_after
-from gateway.model.journal import Answer, Attempt, Entry, Open, Pause, Postponed, Snapshot
+from gateway.model.journal import Answer, Attempt, Entry, Open, Postponed, Snapshot
 from gateway.model.outcome import Reason
 
 
@@ -44,8 +44,8 @@ class Recovery:
                 self._answer(entry)
             case Snapshot():
                 self._snapshot(entry)
-            case Pause():
-                pass  # the settings may have been mended since
+            case _:  # a pause: the settings may have been mended since
+                pass
 
     def is_settled(self, offset: int) -> bool:
         """Whether a record has its outcome."""

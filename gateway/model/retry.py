@@ -69,6 +69,8 @@ def transient(answer: Answered | Unanswered, now_ms: int) -> Again | None:
         return Again(answer.reason, detail=answer.detail)
     after = retry_after_seconds(answer.retry_after, now_ms)
     reason = _TRANSIENT.get(answer.status)
+    if reason is Reason.UNAUTHORIZED:
+        return Again(reason, after, f"HTTP {answer.status}: is the key right, and allowed this?")
     if reason is None and answer.status >= 500:  # noqa: PLR2004 - HTTP's server errors
         reason = Reason.UNAVAILABLE
     return Again(reason, after, f"HTTP {answer.status}") if reason else None

@@ -40,6 +40,7 @@ from gateway.sandbox.postgrid_models import (
     OtherOrder,
     Postcard,
     Query,
+    ReturnEnvelopeOrder,
     SelfMailer,
     TrackerBody,
     WebhookBody,
@@ -147,6 +148,17 @@ class _Service:
         for kind in _WITH_NOTE:
             cancel = self._change(kind, self.cancel_with_note)
             self._add(app, "POST", f"/{kind}/{{id}}/cancellation", cancel)
+
+        self._attach_envelopes(app)
+
+    def _attach_envelopes(self, app: web.Application) -> None:
+        """Add the orders of return envelopes, which are filled, not progressed."""
+        under = "/return_envelopes/{envelope:return_envelope_[A-Za-z0-9]+}/orders"
+        self._add(app, "POST", under, self.order_envelopes, 201)
+        self._add(app, "GET", under, self.envelope_orders)
+        self._add(app, "GET", f"{under}/{{id}}", self.envelope_order)
+        self._add(app, "DELETE", f"{under}/{{id}}", self.cancel_envelopes)
+        self._add(app, "POST", f"{under}/{{id}}/fills", self.fill_envelopes)
 
     def _add(
         self, app: web.Application, method: str, path: str, handler: Handler, status: int = 200
@@ -310,6 +322,33 @@ class _Service:
 
     async def progress(self, _request: web.Request, order: Json) -> Json:
         return self._account.progress(order)
+
+    # Orders of return envelopes
+
+    async def order_envelopes(self, request: web.Request) -> Json:
+        body = await _read(request, ReturnEnvelopeOrder)
+        envelope = request.match_info["envelope"]
+        return self._account.order_envelopes(envelope, body, live=request[LIVE])
+
+    async def envelope_orders(self, request: web.Request) -> Json:
+        wanted = ("return_envelope_order", request.match_info["envelope"], request[LIVE])
+        return self._page(
+            request,
+            "orders",
+            lambda row: (row["object"], row.get("returnEnvelope"), row["live"]) == wanted,
+        )
+
+    async def envelope_order(self, request: web.Request) -> Json:
+        order = self._find("orders", request, kind="return_envelope_order")
+        if order["returnEnvelope"] != request.match_info["envelope"]:
+            raise not_found("return_envelope_order", order["id"])
+        return order
+
+    async def cancel_envelopes(self, request: web.Request) -> Json:
+        return self._account.cancel(await self.envelope_order(request))
+
+    async def fill_envelopes(self, request: web.Request) -> Json:
+        return self._account.fill(await self.envelope_order(request))
 
     def _held(self, name: str) -> dict[str, Json]:
         held: dict[str, Json] = getattr(self._account, name)

@@ -13,7 +13,13 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from gateway.model.instant import format_ms
-from gateway.sandbox.postgrid_models import OrderBody, TrackerBody, WebhookBody, WebhookChange
+from gateway.sandbox.postgrid_models import (
+    OrderBody,
+    ReturnEnvelopeOrder,
+    TrackerBody,
+    WebhookBody,
+    WebhookChange,
+)
 from gateway.sandbox.record import forget_oldest, wall_clock_ms
 
 Json = dict[str, Any]
@@ -29,6 +35,7 @@ _TRACKED = re.compile(r"\{\{\s*(tracker_[A-Za-z0-9]+)(?:\.qrcode)?\s*\}\}")
 _VARIABLE = re.compile(r"\{\{\s*([^{}\s]+)\s*\}\}")
 _ITS_OWN = ("id", "object", "live", "status", "createdAt", "updatedAt")
 """Fields that no caller sets."""
+_CANCELLABLE = (STAGES[0], "placed")
 _TRACKED_SERVICES = ("express", "certified", "registered")
 
 
@@ -72,6 +79,12 @@ def not_found(what: str, thing_id: str) -> Declined:
     """Return the answer for what is not there, or not in this key's mode."""
     message = f"No {what.replace('_', ' ')} found with the ID {thing_id[:100]}."
     return Declined(HTTPStatus.NOT_FOUND, "not_found_error", message)
+
+
+def _not_progressed(order: Json) -> Declined:
+    why = "a live order" if order["live"] else f"an order that is {order['status']}"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    return Declined(status, "invalid_progression_error", f"You cannot progress {why}.")
 
 
 Told = Callable[[str, Json, Json | None], None]
@@ -209,6 +222,19 @@ class Account:
         self.told(f"{kind}.created", order, None)
         return order
 
+    def order_envelopes(self, envelope: str, body: ReturnEnvelopeOrder, *, live: bool) -> Json:
+        """Carry out the call. Return envelopes themselves are not held: any id is one."""
+        fields = {"live": live, "status": "placed", "returnEnvelope": envelope, **body.sent()}
+        order = self.add(self.orders, "return_envelope_order", fields)
+        self.told("return_envelope_order.created", order, None)
+        return order
+
+    def fill(self, order: Json) -> Json:
+        """Fill a test order of a return envelope; raises Declined."""
+        if order["live"] or order["status"] != "placed":
+            raise _not_progressed(order)
+        return self.change_order(order, {"status": "filled"})
+
     def _link(self, order: Json, sent: Json) -> None:
         """Make the links of the trackers that the piece's HTML names; templates are not held."""
         texts = (value for name, value in sent.items() if name.lower().endswith("html") and value)
@@ -243,12 +269,7 @@ class Account:
     def progress(self, order: Json) -> Json:
         """Move a test order on by one stage; raises Declined."""
         if order["live"] or order["status"] not in STAGES[:-1]:
-            why = "a live order" if order["live"] else f"an order that is {order['status']}"
-            raise Declined(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "invalid_progression_error",
-                f"You cannot progress {why}.",
-            )
+            raise _not_progressed(order)
         return self.change_order(order, {"status": STAGES[STAGES.index(order["status"]) + 1]})
 
     def change_order(self, order: Json, fields: Json) -> Json:
@@ -267,7 +288,7 @@ class Account:
 
     def cancel(self, order: Json, note: str | None = None) -> Json:
         """Cancel what is still ready; raises Declined."""
-        if order["status"] != STAGES[0]:
+        if order["status"] not in _CANCELLABLE:
             # That it is a 422 follows from its description; the type's name is not known.
             raise Declined(
                 HTTPStatus.UNPROCESSABLE_ENTITY,

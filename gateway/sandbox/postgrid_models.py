@@ -238,6 +238,14 @@ class OtherOrder(_Order):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
+class ReturnEnvelopeOrder(_Strict):
+    """An order of so many copies of a return envelope."""
+
+    quantity: Annotated[int, Field(alias="quantityOrdered", ge=1)]
+    description: str | None = None
+    metadata: JsonObject | None = None
+
+
 OrderBody = Letter | Postcard | Cheque | SelfMailer | OtherOrder
 
 

@@ -231,6 +231,18 @@ def _same_folders(subject: Subject) -> Found:
         taken.setdefault(path, f"[destinations.{name}]")
 
 
+def _index_in_log(subject: Subject) -> Found:
+    index, buffer = subject.settings.console.index_path, subject.settings.buffer
+    if index is None or not isinstance(buffer, SqliteSettings):
+        return
+    if index.absolute() == buffer.path.absolute():
+        yield _error(
+            ("console", "index_path"),
+            "is the file of the log (buffer.path)",
+            "give the index a file of its own, or leave it out",
+        )
+
+
 def _window_in_log(subject: Subject) -> Found:
     window, retention = (
         subject.settings.dedup.window_seconds,
@@ -312,6 +324,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
+    (_index_in_log, frozenset({"buffer", "console"})),
     (_window_in_log, frozenset({"buffer", "dedup"})),
     (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),
     (_requests_at_the_end, frozenset({"admin", "destinations"})),
@@ -371,7 +384,7 @@ def _site_facts(settings: Settings) -> Iterator[str]:
 
 def _window_facts(settings: Settings) -> Iterator[str]:
     dedup = settings.dedup
-    memory = [_window_bytes(settings, name) for name in settings.destinations]
+    memory = [window_bytes(settings, name) for name in settings.destinations]
     yield (
         f"window: {dedup.window_seconds:g} s or {dedup.window_records} records, whichever is less: "
         f"the time counts up to {_events_per_second(settings):.3g} events/s"
@@ -383,7 +396,7 @@ def _window_facts(settings: Settings) -> Iterator[str]:
     )
 
 
-def _window_bytes(settings: Settings, destination: str) -> int:
+def window_bytes(settings: Settings, destination: str) -> int:
     """Return what a destination's window takes, were every record of it a cart of its own."""
     takes_carts = "cart" in settings.destinations[destination].events
     each = WINDOW_KEY_BYTES + (CART_BYTES if takes_carts else 0)

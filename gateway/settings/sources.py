@@ -15,6 +15,7 @@ import orjson
 
 from gateway.settings.lines import line_of_error, lines_of
 from gateway.settings.problems import Place, Problem
+from gateway.settings.sections import Settings
 
 PREFIX = "GATEWAY_"
 NESTED = "__"
@@ -112,11 +113,11 @@ def _secrets(raw: Raw, folder: str | None) -> Iterator[tuple[str, str, str]]:
 
 
 def _overlay(raw: Raw, name: str, origin: str, text: str) -> None:
-    """Put a variable's value where its name says. One without `__` is not ours.
-
-    Kubernetes gives every pod `GATEWAY_PORT` and more, for a service named `gateway`.
-    """
-    if not name.startswith(PREFIX) or NESTED not in name:
+    """Put a variable's value where its name says."""
+    if not name.startswith(PREFIX) or name == SECRETS_DIR:
+        return
+    if NESTED not in name:
+        _suspect(raw, name, origin)
         return
     parts = name.removeprefix(PREFIX).split(NESTED)
     place: Place = ()
@@ -139,6 +140,26 @@ def _overlay(raw: Raw, name: str, origin: str, text: str) -> None:
             return
         raw.origins.setdefault(place, origin) if not below else None
         table = below
+
+
+def _suspect(raw: Raw, name: str, origin: str) -> None:
+    """Warn of a variable that looks like a setting written with one underscore.
+
+    Not an error: Kubernetes gives every pod `GATEWAY_PORT` and `GATEWAY_CONSOLE_SERVICE_HOST`, for
+    services named `gateway` and `gateway-console`.
+    """
+    section, _, rest = name.removeprefix(PREFIX).partition("_")
+    if section.lower() in Settings.model_fields and not rest.startswith(("SERVICE_", "PORT")):
+        meant = f"{PREFIX}{section}{NESTED}{rest or 'NAME'}"
+        raw.problems.append(
+            Problem(
+                name,
+                "sets nothing",
+                f"part section and name by two underscores: {meant}",
+                origin if origin != name else "",
+                severity="warning",
+            )
+        )
 
 
 def _existing(table: Mapping[str, Any], part: str) -> str:

@@ -19,6 +19,8 @@ from gateway.adapters.destinations.webhook import WebhookDestination, WebhookSet
 from gateway.adapters.http_client import HttpClients
 from gateway.adapters.index import SqliteIndex
 from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
+from gateway.adapters.kafka.look import look
+from gateway.adapters.kafka.topics import Look
 from gateway.adapters.sqlite import SqliteBuffer, SqliteSettings
 from gateway.deliver.consume import Deliver
 from gateway.deliver.steady import SteadyClock
@@ -106,6 +108,20 @@ def build_buffer(settings: Settings, clock: Clock) -> Buffer:
             return KafkaBuffer(
                 settings.buffer, needed_seconds(settings), hand_over_seconds(settings)
             )
+        case _:
+            assert_never(settings.buffer)
+
+
+def look_at_topics(settings: Settings) -> Look | None:
+    """Ask Kafka whether its topics may be used, and make none; None with the embedded log.
+
+    Raises BufferUnavailableError where no broker answers, and BufferUnusableError.
+    """
+    match settings.buffer:
+        case SqliteSettings():
+            return None
+        case KafkaSettings():
+            return asyncio.run(look(settings.buffer, needed_seconds(settings)))
         case _:
             assert_never(settings.buffer)
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.http.public import PublicRunner
+from gateway.http.runner import QuietRunner
 from gateway.model.retry import backoff_seconds
 from gateway.ports import BufferUnavailableError
 from gateway.settings.sections import Settings
@@ -96,7 +97,7 @@ class Process:
         self._admin_settings = settings.admin
         self._public = Server(
             "events",
-            PublicRunner(parts.public, access_log=None, shutdown_timeout=_SIDE_SECONDS),
+            PublicRunner(parts.public, shutdown_timeout=_SIDE_SECONDS),
             "http.listen",
             sockets.public if sockets else settings.http.listen,
             grace_seconds=settings.admin.stop_seconds / 2,
@@ -277,7 +278,7 @@ def side_server(
     name: str, app: web.Application, setting: str, where: str | socket.socket
 ) -> Server:
     """Return the server of an application that nothing depends on: it ends within a second."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SIDE_SECONDS)
+    runner = QuietRunner(app, shutdown_timeout=_SIDE_SECONDS)
     return Server(name, runner, setting, where)
 
 

@@ -166,6 +166,7 @@ export const start = (options) => {
   let /** @type {Fields} */ profile = {};
   let debug = false;
   let clock = 0;
+  /** The address of the latest page view that was not dropped. */
   let here = '';
   let inFlight = 0;
   let failures = 0;
@@ -286,16 +287,15 @@ export const start = (options) => {
         /** @type {any} */ ({ status: navigator.sendBeacon(endpoint, body) && 204, text: String }));
       // Read to its end: in Chromium, an unread one may hold its share of the keepalive quota.
       const message = await answer.text();
-      const { status } = answer;
       const { results } = parse(message);
-      again = +answer.headers?.get('Retry-After');
+      again = +answer.headers?.get('retry-after');
       // A 200 that is not the gateway's is no answer.
-      if (results || /204|4(?!08|29)/.test(status)) {
+      if (results || /204|^4(?!08|29)/.test(answer.status)) {
         failures = 0;
         names.forEach((name, index) =>
           settle(
             name,
-            results?.[index] || { outcome: status == 204 ? 'accepted' : 'rejected', message },
+            results?.[index] || { outcome: answer.status == 204 ? 'accepted' : 'rejected', message },
           ),
         );
       }
@@ -330,9 +330,11 @@ export const start = (options) => {
           consent == 'none' ||
           // Without full consent nothing is left of a customer.
           (consent == 'limited' && event.type == 'customer')
-        )
+        ) {
+          // This page is counted once that is allowed.
+          if (promised[name] && event?.type == 'page') here = '';
           settle(name, { outcome: 'dropped' });
-        else if (wait) next = Math.min(next, wait);
+        } else if (wait) next = Math.min(next, wait);
         else if (consent != 'wait' && (!size || size + length < FLIGHT_BYTES)) {
           size += length;
           names.unshift(name);
@@ -430,7 +432,6 @@ export const start = (options) => {
     },
 
     consent: (choice) => {
-      const before = consent;
       const memory = store;
       // Under the consent that it happened under.
       flush();
@@ -447,8 +448,7 @@ export const start = (options) => {
         }
         Object.keys(device).forEach((name) => name.indexOf(prefix) || delete device[name]);
       }
-      // The page was not counted yet.
-      look(before == 'none');
+      look();
     },
 
     identify: (fields) => {
@@ -500,7 +500,7 @@ export const start = (options) => {
     /** @type {any} */ (gateway).key = key;
     // Less than full consent in the tag erases nothing: the page may be about to say more.
     const said = options.consent || (device[prefix] && 'full');
-    if (said == 'full') gateway('consent', said);
+    if (said == 'full') gateway('consent', 'full');
     else if (said) consent = /** @type {Consent} */ (said);
     early.q?.forEach((/** @type {any} */ call) => gateway(.../** @type {[string]} */ (call)).then(call.r));
     arrive();

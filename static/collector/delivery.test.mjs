@@ -123,6 +123,45 @@ test('rubbish never throws, and costs nothing but itself', async () => {
   for (const { body } of gateway.requests) assert.doesNotMatch(JSON.stringify(body), /\\ud/);
 });
 
+test('debug explains what was refused and dropped; without it the console stays empty', async () => {
+  const refusal = { index: 0, outcome: 'rejected', reason: 'bad_value', field: 'itemId', message: 'm' };
+  const results = (body) => JSON.stringify({ results: body.events.map(() => refusal) });
+  gateway.answers = [[422, {}, results], [422, {}, results]];
+  const { call, warnings } = full(new Storage());
+  await call('product', { itemId: 'A' });
+  assert.deepEqual(warnings, []);
+  await call('debug');
+  await call('product', { itemId: 'B' });
+  const said = JSON.stringify(warnings);
+  for (const word of Object.values(refusal)) assert.ok(said.includes(word), word);
+  assert.match(said, /itemId.{5}B/);
+  await call('debug', false);
+  const { length } = warnings;
+  await call('consent', 'none');
+  await call('product', { itemId: 'C' });
+  assert.equal(warnings.length, length);
+});
+
+test('the tag\'s options: where to post to, the language, pages that count when told, a link\'s names', async () => {
+  const { call } = full(new Storage(), {
+    url: 'https://shop.example/?ref=k&letter=m&dub_id=k2&via=partner',
+    data: {
+      endpoint: `${gateway.url}/x/v1/events`,
+      language: 'de-DE',
+      autoPage: 'false',
+      clickParameter: 'ref',
+      mailParameter: 'letter',
+    },
+  });
+  await call('page', { title: 'Told' });
+  assert.deepEqual(gateway.requests.map(({ path }) => path), ['/x/v1/events']);
+  const [{ title, language, clickId, mailReference, url }, more] = gateway.events;
+  assert.deepEqual([title, language, clickId, mailReference], ['Told', 'de-DE', 'k', 'm']);
+  // Dub's partners are no part of this.
+  assert.equal(url, 'https://shop.example/?dub_id=k2&via=partner');
+  assert.equal(more, undefined);
+});
+
 test('long texts are shortened, ids are not', async () => {
   const { call } = full(new Storage());
   const long = 'x'.repeat(5000);
@@ -144,6 +183,21 @@ test('300 events at once arrive once each, never more than 48 KiB in a request',
   for (const { bytes } of gateway.requests) assert.ok(bytes <= 49_152);
 });
 
+test('it listens to nothing that keeps a page out of the browser\'s cache', () => {
+  const types = [];
+  full(new Storage(), { addEventListener: (type) => types.push(type) });
+  assert.ok(types.includes('pagehide') && types.includes('visibilitychange'));
+  assert.deepEqual(types.filter((type) => /unload/.test(type)), []);
+});
+
+for (const status of [204, 200, 403])
+  test(`the body of a ${status} is read to its end`, async () => {
+    let read = 0;
+    const text = async () => (read++, status == 200 ? '{"results":[{"outcome":"accepted"}]}' : '');
+    await full(new Storage(), { fetch: async () => ({ status, text, headers: new Headers() }) }).call('page');
+    assert.equal(read, 1);
+  });
+
 test('while the gateway is away events wait, and go under the same ids', async () => {
   gateway.answers = [[0], [503, {}, ''], [500, {}, '']];
   const storage = new Storage();
@@ -157,6 +211,37 @@ test('while the gateway is away events wait, and go under the same ids', async (
   assert.equal((await outcome).outcome, 'accepted');
   const ids = gateway.requests.map(({ body }) => body.events.map(({ id }) => id).join());
   assert.equal(new Set(ids).size, 1);
+});
+
+for (const status of [408, 429, 500, 502, 503, 504, 524])
+  test(`${status} means: again, later`, async () => {
+    const storage = new Storage();
+    gateway.answers = [[status, {}, 'not now']];
+    const { call, happens } = full(storage);
+    const outcome = call('product', { itemId: 'A' });
+    await failed(storage);
+    happens('online');
+    assert.equal((await outcome).outcome, 'accepted');
+  });
+
+test('tries that fail are twice as far apart each time, and not at the same instant everywhere', async () => {
+  gateway.answers = Array.from({ length: 20 }, () => [503, {}, '']);
+  const first = [];
+  for (let browser = 0; browser < 4; browser++) {
+    const storage = new Storage();
+    const delays = [];
+    const { happens } = full(storage, { setTimeout: (_, delay) => delays.push(delay) && setTimeout(_, Math.min(delay, 60)) });
+    for (let tries = 1; tries <= 3; tries++) {
+      await failed(storage);
+      const wait = await until(() => delays.find((delay) => delay > 500 && delay < 60_000));
+      const least = 1000 * 2 ** (tries - 1);
+      assert.ok(wait > least * 0.9 && wait <= least * 1.5, `${wait} after ${tries}`);
+      if (tries == 1) first.push(Math.round(wait / 5));
+      delays.length = 0;
+      happens('online');
+    }
+  }
+  assert.ok(new Set(first).size > 1);
 });
 
 test('what is on its way when the page goes is not sent again', async () => {
@@ -244,6 +329,34 @@ test('what is older than the gateway can judge is dropped, and so is the oldest 
   assert.equal(gateway.events.length, 500);
 });
 
+test('of what waits no more than half a million characters are kept: the newest', async () => {
+  const storage = new Storage();
+  const { call } = full(storage, { data: { autoPage: 'false' }, fetch: () => new Promise(() => {}) });
+  const metadata = { text: 'x'.repeat(9000) };
+  const dropped = [];
+  for (let i = 0; i < 60; i++)
+    call('custom', { eventName: `${i}`, metadata }).then(({ outcome }) => outcome == 'dropped' && dropped.push(i));
+  await until(() => dropped.length);
+  const kept = Object.keys(storage.place).filter((name) => name.includes(':0'));
+  assert.ok(kept.reduce((sum, name) => sum + storage.place[name].length, 0) <= 500_000);
+  assert.equal(kept.length + dropped.length, 60);
+  assert.deepEqual(dropped.sort((a, b) => a - b), dropped.map((_, i) => i));
+});
+
+test('an event keeps the context that it happened in, however late it is sent', async () => {
+  gateway.answers = [[0]];
+  const storage = new Storage();
+  const first = full(storage, { url: 'https://shop.example/a?utm_source=one', data: { language: 'sv' } });
+  first.call('product', { itemId: 'A' });
+  await failed(storage);
+  first.close();
+  const { call } = full(storage, { url: 'https://shop.example/b?dub_id=k', data: { language: 'de' } });
+  await call('product', { itemId: 'B' });
+  const [one, other] = gateway.events.filter(({ type }) => type == 'product');
+  assert.deepEqual([one.itemId, one.url, one.language, one.clickId], ['A', 'https://shop.example/a?utm_source=one', 'sv', undefined]);
+  assert.deepEqual([other.itemId, other.url, other.language, other.clickId], ['B', 'https://shop.example/b', 'de', 'k']);
+});
+
 test('full, throwing and missing storage lose nothing', async () => {
   const storage = new Storage();
   storage.full = true;
@@ -304,6 +417,31 @@ test('a session has its source; an own page is none', async () => {
   assert.ok(other);
   await full(new Storage(), { referrer: 'https://shop.example/c' }).call('page');
   assert.equal(gateway.events.at(-1).referrer, null);
+});
+
+test('after thirty idle minutes a session begins, with its source and one first product', async () => {
+  let later = 0;
+  class Late extends Date {
+    static now = () => Date.now() + later;
+  }
+  const storage = new Storage();
+  const { call, page } = full(storage, { Date: Late, url: 'https://shop.example/?utm_source=one' });
+  const seen = [];
+  const views = async (minutes) => {
+    later += minutes * 60_000;
+    await call('product', { itemId: 'A' });
+    const { sessionId, newSession, utm, visitorId } = gateway.events.at(-1);
+    seen.push([sessionId, visitorId].join());
+    return [newSession, utm?.utm_source];
+  };
+  assert.deepEqual(await views(0), [true, 'one']);
+  assert.deepEqual(await views(29), [false, 'one']);
+  assert.deepEqual(await views(29), [false, 'one']);
+  page.history.pushState({}, '', '/?utm_source=two');
+  assert.deepEqual(await views(31), [true, 'two']);
+  assert.deepEqual(await views(1), [false, 'two']);
+  assert.equal(new Set(seen).size, 2);
+  assert.equal(new Set(seen.map((ids) => ids.split(',')[1])).size, 1);
 });
 
 test('two tags on a page count once', async () => {
@@ -375,6 +513,15 @@ test('once the contact is known, the views from before and the cart go out with 
   assert.deepEqual(gateway.events.at(-2).recent, []);
 });
 
+test('of the views from before the latest 25 go out, newest first', async () => {
+  const { call } = full(new Storage());
+  await Promise.all(Array.from({ length: 30 }, (_, i) => call('product', { itemId: `${i}`, metadata: { a: 1 } })));
+  await call('identify', { contactId: 'p-1' });
+  const { recent } = gateway.events.find(({ type }) => type == 'customer');
+  assert.deepEqual(recent.map(({ itemId }) => +itemId), Array.from({ length: 25 }, (_, i) => 29 - i));
+  assert.deepEqual(Object.keys(recent[0]).sort(), ['id', 'itemId', 'time', 'url']);
+});
+
 test('a landing link tells who comes, once', async () => {
   const storage = new Storage();
   const landing = { url: 'https://shop.example/?vtid=p-1&mail_ref=m-1' };
@@ -390,7 +537,9 @@ test('a cart is counted on from the latest, and a sold one is forgotten', async 
   const more = (latest) => cart((latest?.items[0].quantity || 0) + 1);
   await call('cart', more);
   await call('cart', more);
-  await call('sale', { amount: 1, cartReference: 'c-1', invoiceId: 'o', customerId: 'u' });
+  const sold = (latest) => ({ amount: 1, cartReference: latest.cartReference, invoiceId: 'o', customerId: 'u' });
+  await call('sale', sold);
+  assert.equal(gateway.events.at(-1).cartReference, 'c-1');
   await call('cart', more);
   const quantities = gateway.events.filter(({ type }) => type == 'cart').map(({ items }) => items[0].quantity);
   assert.deepEqual(quantities, [1, 2, 1]);
@@ -451,6 +600,23 @@ test('a page without consent that gets it at once counts once', async () => {
   await call('product', { itemId: 'B' });
   assert.deepEqual(gateway.types(), ['page', 'product']);
 });
+
+for (const choices of ['full none limited', 'limited none full', 'none full none full', 'wait none limited', 'wait full none full'])
+  test(`a page counts once: ${choices}`, async () => {
+    const [first, ...rest] = choices.split(' ');
+    const { call, page } = visit({ storage: new Storage(), data: { consent: first } });
+    const happened = (itemId) => call('product', { itemId });
+    if (first != 'wait') await happened(first);
+    for (const choice of rest) {
+      await call('consent', choice);
+      await happened(choice);
+    }
+    const views = () => gateway.events.filter(({ type }) => type == 'page');
+    assert.equal(views().length, 1);
+    page.history.pushState({}, '', '/next');
+    await until(() => views().length == 2);
+    assert.ok(views()[1].url.endsWith('/next'));
+  });
 
 for (const [choice, types] of [
   ['full', ['page', 'product', 'customer']],

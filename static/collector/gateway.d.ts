@@ -2,8 +2,9 @@
  * The collector's interface: the global `gateway(command, fields)`, and the options of its tag.
  *
  * Every call gives a promise that is never rejected. For an event it tells the outcome; it is
- * pending for as long as the event waits, and ends with the page. Amounts are integers in minor units (4990 is 49.90 SEK). Ids never stand in for one another:
- * `customerId` is the shop's account, `contactId` Voyado's person, `clickId` Dub's click.
+ * pending for as long as the event waits, and ends with the page. Amounts are integers in minor units
+ * (4990 is 49.90 SEK). Ids never stand in for one another: `customerId` is the shop's account,
+ * `contactId` Voyado's person, `clickId` Dub's click.
  */
 
 /** What every event may carry beside its own fields; it wins over what the collector knows. */
@@ -154,18 +155,17 @@ export interface Options {
   cleanAddress?: 'true';
 }
 
+/** An event's fields, or a function that gets the latest cart, if there is one, and gives them. */
+export type Told<Fields> = Fields | ((latest: CartFields | null | undefined) => Fields);
+
 export interface Gateway {
-  (command: 'page', fields?: PageFields): Promise<Outcome>;
-  (command: 'product', fields: ProductFields): Promise<Outcome>;
-  /** A function gets the latest cart, if there is one, and gives the new one. */
-  (
-    command: 'cart',
-    fields: CartFields | ((latest: CartFields | null | undefined) => CartFields),
-  ): Promise<Outcome>;
-  (command: 'lead', fields: LeadFields): Promise<Outcome>;
-  (command: 'sale', fields: SaleFields): Promise<Outcome>;
-  (command: 'customer', fields: CustomerFields): Promise<Outcome>;
-  (command: 'custom', fields: CustomFields): Promise<Outcome>;
+  (command: 'page', fields?: Told<PageFields>): Promise<Outcome>;
+  (command: 'product', fields: Told<ProductFields>): Promise<Outcome>;
+  (command: 'cart', fields: Told<CartFields>): Promise<Outcome>;
+  (command: 'lead', fields: Told<LeadFields>): Promise<Outcome>;
+  (command: 'sale', fields: Told<SaleFields>): Promise<Outcome>;
+  (command: 'customer', fields: Told<CustomerFields>): Promise<Outcome>;
+  (command: 'custom', fields: Told<CustomFields>): Promise<Outcome>;
   /** Gives the outcome of the `customer` event, undefined if none was needed. */
   (command: 'identify', fields: IdentifyFields): Promise<Outcome | undefined>;
   (command: 'consent', choice: Consent): Promise<void>;

@@ -50,7 +50,7 @@ export class Gateway {
       request.on('end', () => {
         const body = JSON.parse(text);
         const [status, headers, answer] = this.answers.shift() || [204, {}, ''];
-        this.requests.push({ at: Date.now(), status, body, bytes: Buffer.byteLength(text), headers: request.headers });
+        this.requests.push({ at: Date.now(), path: request.url, status, body, bytes: Buffer.byteLength(text), headers: request.headers });
         if (!status) return request.socket.destroy();
         response.writeHead(status, headers);
         response.end(typeof answer == 'function' ? answer(body) : answer);

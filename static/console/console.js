@@ -147,7 +147,7 @@ function standing (each) {
     el('p', { cls: late ? 'warn' : '' }, waiting),
     el('p', {}, counts ? `Last hour: ${counts}` : 'No outcome in the last hour'),
     silent ? el('p', { cls: 'warn' }, heard) : null,
-    ...each.paused.map((held) => el('p', { cls: 'trouble', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting: ${held.detail}. Nothing is lost: mend address or key.`)),
+    ...each.paused.map((held) => el('p', { cls: 'trouble whole', role: 'alert' }, el('b', {}, 'Paused: '), `${held.endpoint} since `, when(held.since), `, as by a wrong setting (${held.detail}). Nothing is lost: mend address or key and restart; it also tries again every few minutes.`)),
     trouble ? el('p', { cls: recent ? 'trouble' : '', title: trouble.detail }, 'Last error ', when(trouble.at), ': ', [trouble.status, trouble.reason, trouble.detail].filter(Boolean).join(' · ')) : null)
 }
 
@@ -295,8 +295,16 @@ function story (trace) {
     el('td', {}, traceLink(each.id)),
     el('td', {}, each.label), el('td', { cls: 'soft' }, 'by ' + each.linkedBy.join(', '))))
   return [el('section', { cls: 'card' }, el('h2', {}, 'Behind the sale'),
+    el('p', { cls: 'soft' }, ...ids(trace.behindIds)),
     el('table', {}, el('tbody', {}, ...rows)),
     trace.behindCut ? el('p', { cls: 'soft' }, 'And more: some of these ids are shared by many events.') : '')]
+}
+
+/** By which ids a story is linked; of many in one field, a few. */
+function ids (byField) {
+  return Object.entries(byField).flatMap(([field, values]) => [
+    `${field} `, ...values.slice(0, 3).flatMap((value) => [traceLink(value), ' ']),
+    values.length > 3 ? `and ${values.length - 3} more ` : ''])
 }
 
 /** Says what was looked through, so that “nothing found” is never a riddle. */

@@ -1,5 +1,6 @@
 """What the ledger expects of any `Index`."""
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 
 from gateway.adapters import index as module
+from gateway.adapters.clock import SystemClock
 from gateway.adapters.index import SqliteIndex
+from gateway.adapters.sqlite.buffer import SqliteBuffer
+from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model import dead, envelope
 from gateway.model.attempt import Tried
 from gateway.model.dead import Decision, Deed, Handled, Subject
 from gateway.model.envelope import Envelope, Replay
 from gateway.model.facts import read_event, read_letter
-from gateway.model.journal import Entry, Open, Pause, Snapshot
+from gateway.model.journal import Answer, Entry, Open, Pause, Postponed, Settled, Snapshot
 from gateway.model.life import (
     Fact,
     Filters,
@@ -29,6 +33,7 @@ from gateway.model.life import (
     explain,
 )
 from gateway.model.outcome import Outcome, Reason
+from gateway.model.window import DedupSettings
 from gateway.ports import IndexFailedError, Log, Mark
 from tests.written import (
     NOON,
@@ -77,7 +82,9 @@ def harm(path: Path, damage: str) -> None:
     if damage == "lost":
         path.unlink()
     if damage == "broken":
-        path.write_bytes(b"no database" * 1000)
+        with path.open("r+b") as file:
+            file.seek(100)  # past the header, which says that it is an index
+            file.write(b"no database" * 1000)
 
 
 def ids(events: tuple[Known, ...] | list[Known]) -> list[str]:
@@ -305,6 +312,48 @@ async def test_it_begins_anew_when_its_file_is_of_no_use(
     await again.stop()
 
 
+@pytest.mark.parametrize("kind", ["a text", "the embedded log"])
+async def test_a_file_that_is_no_index_is_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "precious"
+    if kind == "a text":
+        path.write_bytes(b"no index")
+    else:
+        log = SqliteBuffer(SqliteSettings(path=path), SystemClock(), (), DedupSettings())
+        await log.start()
+        await log.stop()
+    before = path.read_bytes()
+    index = SqliteIndex(str(path), 64 << 20)
+    with pytest.raises(IndexFailedError, match="precious is no index of this gateway"):
+        await index.start("routes", SINCE)
+    await index.stop()
+    assert path.read_bytes() == before
+
+
+async def test_what_it_forgets_is_erased_and_what_is_younger_stays(
+    filled: Filled, path: str
+) -> None:
+    for offset, time_ms in ((1, NOON), (2, NOON + 1000)):
+        made = event(f"e-{offset}", "lead", customerEmail=f"anna{offset}@example.com")
+        await filled.take(offset, made, time_ms)
+        buried = read_letter(Place(0, offset), time_ms, dead.encode(letter(offset, made)))
+        assert buried is not None
+        await filled.put(Log.DEAD, buried)
+    await filled.index.forget(NOON + 1000, NOON + 1000)
+    assert ids((await filled.index.events(EVERYTHING, None, 10)).events) == ["e-2"]
+    assert await filled.index.find("e-1", 10) == []
+    assert [
+        each.place.offset for each in (await filled.index.letters(ALL_LETTERS, None, 10)).letters
+    ] == [2]
+    assert await filled.index.find_letters("e-1", 10) == []
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.forget(NOON, NOON)
+    assert await filled.index.reach_ms() == NOON + 1000
+    await filled.index.stop()
+    kept = await asyncio.to_thread(Path(path).read_bytes)
+    assert b"anna1@" not in kept
+    assert b"anna2@" in kept
+
+
 async def test_it_keeps_to_its_size_by_removing_the_oldest(path: str) -> None:
     limit = 4 << 20
     index = SqliteIndex(path, limit)
@@ -493,3 +542,59 @@ async def test_a_paused_destination_is_told_until_it_goes_on(filled: Filled) -> 
     assert len(await paused(filled.index)) == 1
     await filled.note(5, delivered(2))  # by another process, with mended settings
     assert await paused(filled.index) == ()
+
+
+async def test_a_pause_is_over_when_one_of_its_kind_goes_through_by_whatever_path(
+    filled: Filled,
+) -> None:
+    """At Voyado one cart alone and several have each their path."""
+    await filled.note(1, pause(on=True, endpoint="POST carts/batch"))
+    await filled.note(2, dataclasses.replace(delivered(1), request_kind="views"))
+    assert len(await paused(filled.index)) == 1
+    await filled.note(3, delivered(2))
+    assert await paused(filled.index) == ()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "over"),
+    [
+        (Outcome.DEAD, Reason.REFUSED, True),
+        (Outcome.DEAD, Reason.UNKNOWN_CLICK, True),
+        (Outcome.UNATTRIBUTED, Reason.UNKNOWN_CUSTOMER, True),
+        (Outcome.DEAD, Reason.EXPIRED, False),
+        (Outcome.DEAD, Reason.FAILED_ALONE, False),
+        (Outcome.SUPERSEDED, Reason.NEWER_CART, False),
+    ],
+)
+async def test_a_pause_is_over_when_the_destination_looked_at_an_event_though_it_refused_it(
+    filled: Filled, outcome: Outcome, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    done = (Settled(1, outcome, reason),)
+    await filled.note(2, Answer("voyado", NOON, done, (), "POST carts", "carts", 400))
+    assert (await paused(filled.index) == ()) == over
+
+
+@pytest.mark.parametrize(
+    ("reason", "over"),
+    [(Reason.SPLIT, True), (Reason.UNAUTHORIZED, False), (Reason.UNAVAILABLE, False)],
+)
+async def test_a_pause_is_not_over_while_it_is_turned_away(
+    filled: Filled, reason: Reason, *, over: bool
+) -> None:
+    await filled.note(1, pause(on=True))
+    again = (Postponed(1, reason, NOON),)
+    await filled.note(2, Answer("voyado", NOON, (), again, "POST carts", "carts", 401))
+    assert (await paused(filled.index) == ()) == over
+
+
+async def test_what_waits_for_another_event_is_no_trouble_of_the_destination(
+    filled: Filled,
+) -> None:
+    waits = Postponed(1, Reason.UNKNOWN_CUSTOMER, NOON, "Dub knows no such customer")
+    await filled.note(1, Answer("voyado", NOON, (), (waits,), "track/sale", "sale", 200))
+    [standing] = [e for e in await filled.index.standings(NOON) if e.destination == "voyado"]
+    assert standing.trouble is None
+    await filled.note(2, postponed(1))
+    [standing] = [e for e in await filled.index.standings(NOON) if e.destination == "voyado"]
+    assert standing.trouble is not None

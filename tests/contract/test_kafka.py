@@ -5,15 +5,18 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
+from click.testing import CliRunner
 
 from gateway.adapters.kafka import KafkaBuffer, KafkaSettings
 from gateway.adapters.kafka.assignment import FULL_RECORDS, KafkaAssignment
 from gateway.adapters.kafka.buffer import WAITING_BYTES
 from gateway.adapters.kafka.member import POLL_RECORDS
+from gateway.cli.main import gateway
 from gateway.ports import (
     Assignment,
     BufferUnavailableError,
@@ -127,6 +130,33 @@ async def test_a_topic_that_is_not_right_is_refused_in_one_line(settings: KafkaS
     assert "\n" not in text
     for words in ("has 3 partitions, not 2", "retention.ms = 60000", "LogAppendTime"):
         assert words in text
+
+
+async def test_check_refuses_the_same_topics_and_makes_none(
+    settings: KafkaSettings, tmp_path: Path
+) -> None:
+    path = tmp_path / "gateway.toml"
+    servers = "".join(f'"{each}"' for each in settings.servers)
+    text = (
+        f'[buffer]\nkind = "kafka"\nservers = [{servers}]\npartitions = 2\n'
+        f'topic_prefix = "{settings.topic_prefix}"\nsingle_node = true\n'
+    )
+    await asyncio.to_thread(path.write_text, text)
+    command = ["check", "--config", str(path)]
+    new = await asyncio.to_thread(CliRunner().invoke, gateway, command)
+    assert new.exit_code == 0
+    assert f"the first start makes {settings.topic_prefix}events" in new.stdout
+    async with administration(settings) as admin:
+        assert not [each for each in await admin.list_topics() if settings.topic_prefix in each]
+        config = {"retention.ms": "60000", "message.timestamp.type": "LogAppendTime"}
+        wrong = NewTopic(f"{settings.topic_prefix}events", 2, 1, topic_configs=config)
+        await admin.create_topics([wrong])
+    old = await asyncio.to_thread(CliRunner().invoke, gateway, command)
+    assert old.exit_code == 2
+    problem, count = old.stderr.splitlines()
+    assert problem.startswith("buffer: Kafka at ")
+    assert "events has retention.ms = 60000" in problem
+    assert count == "1 problem"
 
 
 async def test_topics_for_three_brokers_cannot_be_made_on_one(settings: KafkaSettings) -> None:

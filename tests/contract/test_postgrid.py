@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from gateway.adapters.http_client import AiohttpClient
-from gateway.adapters.postgrid.answers import Order, Tracker, Webhook
+from gateway.adapters.postgrid.answers import Invocation, Order, Tracker, Visit, Webhook
 from gateway.adapters.postgrid.calls import CALLS, Listing
 from gateway.adapters.postgrid.client import ANSWER_BYTES, ROOT, PostGridClient, Waiting
 from gateway.adapters.postgrid.errors import (
@@ -300,6 +300,34 @@ async def test_every_kind_of_order_is_made_listed_shown_progressed_and_cancelled
     assert gone.status == "cancelled"
     assert gone.cancellation is not None
     assert gone.cancellation["reason"] == "user_initiated"
+
+
+async def test_orders_of_a_return_envelope_are_made_listed_shown_filled_and_cancelled(
+    client: PostGridClient,
+) -> None:
+    whose = {"kind": "return_envelope_orders", "return_envelope": "return_envelope_1"}
+    fields = OrderFields.model_validate({**whose, "quantity_ordered": 100})
+    made = await client.orders.create(fields)
+    assert (made.object, made.status) == ("return_envelope_order", "placed")
+    assert made.wire()["quantityOrdered"] == 100
+    here = OrderOfId.model_validate({**whose, "id": made.id})
+    assert await client.orders.get(here) == made
+    rows = [row async for row in client.orders.list.each(OrdersSearched.model_validate(whose))]
+    assert rows == [made]
+    assert (await client.orders.progress(here)).status == "filled"
+    for too_late in (client.orders.progress(here), client.orders.cancel(here)):
+        with pytest.raises(NotPossibleError):
+            await too_late
+    other = await client.orders.create(fields)
+    gone = await client.orders.cancel(OrderOfId.model_validate({**whose, "id": other.id}))
+    assert gone.status == "cancelled"
+    elsewhere = {**whose, "return_envelope": "return_envelope_2", "id": made.id}
+    with pytest.raises(NoSuchThingError):
+        await client.orders.get(OrderOfId.model_validate(elsewhere))
+    with pytest.raises(NoSuchThingError):
+        await client.find_order(made.id)
+    with pytest.raises(InvalidRequestError):
+        await client.orders.create(OrderFields.model_validate(whose))
 
 
 async def test_cancelling_with_a_note_keeps_the_note(client: PostGridClient) -> None:
@@ -637,6 +665,34 @@ async def test_the_samples_of_the_order_document_are_read(make: Make, scripted: 
     assert (order.status, order.imb_status) == ("entered_mail_stream", "entered_mail_stream")
     assert order.tracking_number == "9405"
     assert order.wire()["to"] == {"id": "contact_1", "country": None}
+
+
+RUBBISH: list[Any] = [None, 7, "x", ["x"], {"x": [None]}, True, -1.5, "\u0000"]
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=repr)
+async def test_fields_of_another_type_read_as_if_they_were_not_there(
+    make: Make, scripted: Scripted, rubbish: Any
+) -> None:
+    """One odd row must not stop a listing: only what pages and names rows is insisted on."""
+    fields = {
+        name: rubbish
+        for answer in (Tracker, Visit, Order, Webhook, Invocation)
+        for field in answer.model_fields.values()
+        if (name := field.alias or "") != "id"
+    }
+    row = {**fields, "id": "letter_1"}
+    page = {"object": rubbish, "limit": 10, "skip": 0, "totalCount": 1, "data": [row]}
+    client = make(scripted.url)
+    scripted.expect(*[status(200, orjson.dumps(page))] * 5)
+    for listed in (
+        await client.trackers.list(Searched()),
+        await client.visits.list(SearchedOfId(id="tracker_1")),
+        await client.orders.list(OrdersSearched(kind="letters")),
+        await client.webhooks.list(Searched()),
+        await client.webhooks.invocations(SearchedOfId(id="webhook_1")),
+    ):
+        assert [each.id for each in listed.data] == ["letter_1"]
 
 
 # Paging under drift

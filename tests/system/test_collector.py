@@ -10,7 +10,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tests.relays import (
     Seen,
     certificate,
     cut,
+    cuts,
     declines,
     delays,
     frozen,
@@ -108,6 +109,7 @@ class Shop:
     async def has(self, label: str, *events: str, seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until a test's events are there, and everything is delivered: exactly these."""
         wanted = Counter(events)
+        self.expected.pop(label, None)
 
         async def there() -> bool:
             return self.counts(label) >= wanted and self.relay.in_flight == 0
@@ -375,28 +377,48 @@ async def test_events_survive_the_browser_being_killed(
     """Side by side, for most of it is waiting until a browser writes its storage to the disk."""
     whole_shop.relay.reset()
     labels = {name: f"{name}-{uuid4().hex[:8]}-killed" for name in ENGINES}
-    with whole_shop.relay.always(cut):
-        happened = await asyncio.gather(
-            *(queue_and_kill(name, whole_shop, labels[name], needs, tmp_path) for name in ENGINES)
-        )
-    browsers = await asyncio.gather(
-        *(
-            started(name, needs, tmp_path / name, f"{whole_shop.url}/{label}/after")
-            for name, label in labels.items()
-        )
-    )
-    try:
-        for label, events in zip(labels.values(), happened, strict=True):
-            await whole_shop.has(label, *events, f"/{label}/before", f"/{label}/after")
-    finally:
-        for browser in browsers:
+    cut_off = set(labels.values())
+    with whole_shop.relay.always(cuts(cut_off)):
+        async with asyncio.TaskGroup() as side_by_side:
+            for name, label in labels.items():
+                browsers = Browsers(name, needs, tmp_path / name)
+                side_by_side.create_task(outlives_its_browser(whole_shop, label, browsers, cut_off))
+
+
+@dataclass
+class Browsers:
+    """The browsers of a kind that run on a profile, one after another."""
+
+    name: str
+    needs: Needs
+    profile: Path
+
+    @asynccontextmanager
+    async def running(self, url: str) -> AsyncIterator[None]:
+        """Start another one at a page; kill it in the end."""
+        engine = ENGINES[self.name]
+        browser = (engine if engine.restarts else Unattended)(self.needs, self.profile)
+        try:
+            await browser.start_at(url)
+            yield
+        finally:
             await browser.kill()
 
+    def is_on_disk(self, text: str) -> bool:
+        """Whether the kept storage holds the text, as browsers encode it."""
+        needles = (text.encode(), text.encode("utf-16-le"))
+        for path in self.profile.glob(ENGINES[self.name].local_storage):
+            with suppress(OSError):  # gone meanwhile
+                content = path.read_bytes()
+                if any(needle in content for needle in needles):
+                    return True
+        return False
 
-async def queue_and_kill(
-    name: str, shop: Shop, label: str, needs: Needs, folder: Path
-) -> list[str]:
-    """Let five events happen and kill the browser once they are on the disk; what they are called.
+
+async def outlives_its_browser(
+    shop: Shop, label: str, browsers: Browsers, cut_off: set[str]
+) -> None:
+    """Kill a browser once five events are on the disk; the next one sends them.
 
     Each name is made of two pieces, so that only the collector's storage has it whole, and of
     letters that seldom follow one another: Firefox's compression leaves it so, but for its start.
@@ -405,54 +427,24 @@ async def queue_and_kill(
     calls = "".join(
         f"gateway('custom', {{ eventName: '{each[:8]}' + '{each[8:]}' }});" for each in happened
     )
-    url = shop.page(
-        f"/{label}/before", tag=shop.with_consent("full"), body=f"<script>{calls}</script>"
-    )
-    later = f"<script>{LATER}</script>"
-    shop.page(f"/{label}/after", head=later, tag=shop.with_consent("full"))
-    profile = folder / name
-    browser = await started(name, needs, profile, url)
-    try:
+    tag = shop.with_consent("full")
+    before = shop.page(f"/{label}/before", tag=tag, body=f"<script>{calls}</script>")
+    after = shop.page(f"/{label}/after", tag=tag, head=f"<script>{LATER}</script>")
+
+    async def kept() -> bool:
+        return await asyncio.to_thread(browsers.is_on_disk, happened[-1][4:])
+
+    async with browsers.running(before):
         await eventually(lambda: was_visited(shop, f"/{label}/before"), 30, "a page is asked for")
-        began = asyncio.get_running_loop().time()
-        await eventually(
-            lambda: asyncio.to_thread(is_on_disk, profile, happened[-1][4:]),
-            DEADLINE_SECONDS,
-            "kept on the disk",
-            every=0.3,
-        )
-        took = asyncio.get_running_loop().time() - began
-        _log.info("%s: events were on the disk after %.1f s", name, took)
-    finally:
-        await browser.kill()
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await eventually(kept, DEADLINE_SECONDS, "kept on the disk", every=0.1)
+        took = clock() - began
+    _log.info("%s: events were on the disk after %.1f s", browsers.name, took)
     assert not shop.events(label)
-    return happened
-
-
-async def started(name: str, needs: Needs, profile: Path, url: str) -> Engine:
-    """Start another browser of a kind on a profile, at a page."""
-    engine = ENGINES[name]
-    if not engine.restarts:
-        unattended = Unattended(needs, profile)
-        await unattended.start_at(url)
-        return unattended
-    browser = engine(needs, profile)
-    await browser.start()
-    await browser.opens(url)
-    return browser
-
-
-def is_on_disk(folder: Path, text: str) -> bool:
-    """Whether any file holds the text, as browsers encode it."""
-    needles = (text.encode(), text.encode("utf-16-le"))
-    for path in folder.rglob("*"):
-        try:
-            content = path.read_bytes() if path.is_file() else b""
-        except OSError:  # gone meanwhile
-            continue
-        if any(needle in content for needle in needles):
-            return True
-    return False
+    cut_off.remove(label)
+    async with browsers.running(after):
+        await shop.has(label, *happened, f"/{label}/before", f"/{label}/after")
 
 
 async def test_two_tabs_share_what_waits_and_send_it_once(

@@ -138,9 +138,9 @@ async def test_hostile_data_is_shown_as_text_and_never_runs(
     dead = Settled(0, Outcome.DEAD, Reason.REFUSED, HOSTILE)
     await note(
         console.buffer,
-        Answer("voyado", at, (), (again,), HOSTILE, 503, HOSTILE),
-        Answer("voyado", at, (dead,), (), HOSTILE, 400, HOSTILE),
-        Answer(HOSTILE, at, (dead,), (), HOSTILE, 400, HOSTILE),
+        Answer("voyado", at, (), (again,), HOSTILE, HOSTILE, 503, HOSTILE),
+        Answer("voyado", at, (dead,), (), HOSTILE, HOSTILE, 400, HOSTILE),
+        Answer(HOSTILE, at, (dead,), (), HOSTILE, HOSTILE, 400, HOSTILE),
     )
     await bury(console.buffer, letter(0, made))
     await console.caught_up()

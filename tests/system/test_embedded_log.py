@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -135,7 +134,7 @@ async def test_a_limit_on_the_files_size_refuses_and_once_lifted_all_goes_on(pat
     await _refused_then_went_on(done.stdout, path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.usefixtures("root")
 async def test_a_full_disk_refuses_and_once_there_is_room_all_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,9 @@ async def run(language: str, environment: dict[str, str]) -> str:
 
 
 async def test_a_servers_sale_reaches_dub_by_the_browsers_click_and_empties_the_cart(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], needs: Callable[[str], str]
 ) -> None:
+    needs("curl")
     assert set(examples()) == set(INTERPRETERS)
     async with sandboxes() as there:
         dub, voyado = there.dub[DUB], there.voyado[VOYADO]
@@ -55,6 +57,9 @@ async def test_a_servers_sale_reaches_dub_by_the_browsers_click_and_empties_the_
             for language in INTERPRETERS:
                 assert "accepted" in await run(language, told)
                 await run(language, told)  # again, the same: it counts once
+            refused = await run("python", told | {"IDS": '{"clickId": 1}'})
+            assert "rejected" in refused
+            assert "clickId" in refused
 
             async def arrived() -> bool:
                 return len(list(dub.sales)) == len(INTERPRETERS)

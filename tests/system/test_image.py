@@ -6,7 +6,6 @@ out of Debian's packages: it stands in for the one that the Dockerfile names.
 
 import asyncio
 import json
-import os
 import re
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from tests.gateways import eventually, free_port
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(400),
-    pytest.mark.skipif(os.geteuid() != 0, reason="building an image here needs root"),
+    pytest.mark.usefixtures("root"),
 ]
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from gateway import __version__
 from gateway.cli.main import gateway
+from gateway.http.collector import ADAPTERS
 from gateway.http.listen import address_of
-from gateway.model.window import WINDOW_KEY_BYTES
+from gateway.settings.checks import window_bytes
 from gateway.settings.load import Examined, examine
 from gateway.settings.sections import Settings
 from gateway.wiring.parts import index_path
@@ -28,6 +30,7 @@ from gateway.wiring.parts import index_path
 pytestmark = pytest.mark.system
 
 K8S = Path(__file__).parent.parent.parent / "k8s"
+README = (K8S / "README.md").read_text("utf-8")
 OVERLAYS = ("embedded", "kafka")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 QUANTITY = re.compile(r"(\d+)(m|Ki|Mi|Gi)?")
@@ -181,8 +184,7 @@ def test_the_schemas_of_kubernetes_have_nothing_against_it(
 
 def examples() -> dict[str, str]:
     """Return the documents shown in the README, by kind."""
-    text = (K8S / "README.md").read_text("utf-8")
-    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```yaml\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
     documents = [textwrap.dedent(each) for each in blocks]
     return {yaml.safe_load(each)["kind"]: each for each in documents}
 
@@ -215,6 +217,31 @@ def test_the_ingress_shown_in_the_readme_leads_to_the_service(
         asked = path["backend"]["service"]
         assert asked["name"] == service["metadata"]["name"]
         assert [asked["port"]["name"]] == [each["name"] for each in service["spec"]["ports"]]
+
+
+@pytest.mark.parametrize("adapter", [None, *ADAPTERS])
+def test_the_ingress_shown_in_the_readme_leads_to_what_the_shown_snippet_names(
+    adapter: str | None,
+) -> None:
+    shown = re.search(r"gateway (snippet --config .*?--no-integrity)", README, re.DOTALL)
+    assert shown is not None
+    args = shown[1].replace("\\\n", " ").split()
+    args[args.index("--config") + 1] = str(K8S / "base" / "gateway.toml")
+    more = ["--adapter", adapter] if adapter else []
+    printed = CliRunner(env=secrets()).invoke(gateway, [*args, *more])
+    assert printed.exit_code == 0, printed.output
+    (rule,) = yaml.safe_load(examples()["Ingress"])["spec"]["rules"]
+    sources = re.findall(r'src="https://([^/"]+)([^"]+)"', printed.stdout)
+    assert sources
+    for host, source in sources:
+        assert host == rule["host"]
+        assert any(is_routed(source, path) for path in rule["http"]["paths"]), source
+
+
+def is_routed(wanted: str, path: Resource) -> bool:
+    if path["pathType"] == "Exact":
+        return bool(wanted == path["path"])
+    return wanted.startswith(path["path"].rstrip("/") + "/")
 
 
 def selectors(overlay: Overlay) -> Iterator[tuple[str, dict[str, str]]]:
@@ -339,9 +366,8 @@ def test_a_pod_that_ends_has_the_time_that_the_gateway_takes(
 def test_the_windows_and_the_requests_at_once_fit_the_memory(
     overlay: Overlay, settings: Settings
 ) -> None:
-    window = settings.dedup.window_records * WINDOW_KEY_BYTES
-    of_ingest = window + settings.http.max_in_flight * (2 << 20)
-    of_deliver = window * len(settings.destinations)
+    of_ingest = settings.http.max_in_flight * (2 << 20)
+    of_deliver = sum(window_bytes(settings, name) for name in settings.destinations)
     needed = {
         "run": of_ingest + of_deliver,
         "ingest": of_ingest,

@@ -59,13 +59,17 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    folder: Path, buffer: BufferSettings | None = None, commands: tuple[str, ...] = ("run",)
+    folder: Path,
+    buffer: BufferSettings | None = None,
+    commands: tuple[str, ...] = ("run",),
+    adapted: Callable[[str], str] = str,
 ) -> AsyncIterator[Shop]:
-    """Start everything; on the embedded log by default."""
+    """Start everything; on the embedded log by default. `adapted` may change the configuration."""
     async with sandboxes() as there:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        gateway = Gateway(folder, config(folder, there, origin=url, buffer=buffer), commands)
+        text = adapted(config(folder, there, origin=url, buffer=buffer))
+        gateway = Gateway(folder, text, commands)
         await gateway.start()
         runner = web.AppRunner(
             create_storefront(StorefrontSandbox(snippet=await snippet(gateway)), ROOT / "static")
@@ -128,10 +132,13 @@ class Visitor:
 Break = Callable[[str], Awaitable[None]]
 
 
-async def visit(browser: Chrome, shop: Shop, at: Break) -> list[str]:
-    """Click through the shop; `at` is told where we are, and may break something there."""
+async def visit(browser: Chrome, shop: Shop, at: Break, link: str = "") -> list[str]:
+    """Click through the shop; `at` is told where we are, and may break something there.
+
+    The visitor comes by `link`, or by the short link itself.
+    """
     visitor = Visitor(browser)
-    await visitor.opens(f"{shop.there.dub_url}/go/summer")
+    await visitor.opens(link or f"{shop.there.dub_url}/go/summer")
     skus = visitor.skus()[:SKUS]
     for sku in skus:
         await visitor.clicks(f"product-{sku}")

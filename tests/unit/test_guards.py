@@ -84,6 +84,18 @@ def test_program_in_ci(needs, monkeypatch):
     needs("strace")
 
 
+@pytest.fixture(scope="session")
+def nobody():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.geteuid", lambda: 1)
+        patch.setenv("CI", "true")
+        yield
+
+
+def test_root_in_ci(nobody, root):
+    pass
+
+
 @pytest.mark.system
 def test_time_of_system_tests(request):
     assert request.node.get_closest_marker("timeout").args == (180,)
@@ -125,6 +137,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
         ("test_absent_error", "ERROR", "declared errors were not logged: .'it broke'"),
         ("test_hang", "FAILED", "Timeout"),
         ("test_program_in_ci", "FAILED", "strace is missing"),
+        ("test_root_in_ci", "ERROR", "this needs root"),
         ("test_time_of_system_tests", "PASSED", ""),
     ],
 )

@@ -518,7 +518,8 @@ async def test_addresses_lose_contact_click_and_mail_parameters_at_any_consent()
 
 
 def has(cookies: dict[str, str]) -> Receipt:
-    return BROWSER._replace(cookies=cookies)
+    since_ms = 0 if "contactId" in cookies else None
+    return BROWSER._replace(cookies=cookies, contact_since_ms=since_ms)
 
 
 async def test_the_events_value_wins_then_the_contexts_then_the_cookies() -> None:
@@ -765,6 +766,41 @@ async def test_views_are_made_once_when_the_contact_becomes_known(
     view = {"id": "r-1", "time": at(), "itemId": "A"}
     await shop.taken(event("customer", recent=[view], **who), receipt=receipt, **FULL, **context)
     assert [each.derived is not None for each in await shop.envelopes()].count(True) == made
+
+
+@given(
+    clock=st.sampled_from([0, -9000, 9000, 3 * HOUR]),
+    seen=st.lists(st.integers(-30_000, -1), max_size=3, unique=True),
+    known=st.integers(-30_000, 0),
+    came=st.sampled_from(["in time", "late"]),
+)
+async def test_a_view_reaches_the_contact_once_whenever_the_cookie_came(
+    clock: int, seen: list[int], known: int, came: str
+) -> None:
+    """Whether views arrive before the cookie is set, or waited and arrive with it."""
+    shop = Shop()
+    cookie = BROWSER._replace(cookies={"contactId": "c"}, contact_since_ms=NOW + known)
+    views = [event("product", number, time=at(clock + when)) for number, when in enumerate(seen, 1)]
+    for when, view in zip(seen, views, strict=True):
+        receipt = BROWSER if came == "in time" and when < known else cookie
+        await shop.taken(view, receipt=receipt, sent=at(clock), **FULL)
+    recent = [{name: view[name] for name in ("id", "time", "itemId")} for view in views]
+    customer = event("customer", 9, time=at(clock), recent=recent, contactId="c")
+    await shop.taken(customer, receipt=cookie, sent=at(clock), **FULL)
+    told = [
+        each.id
+        for each in await shop.envelopes()
+        if each.type == "product" and each.fields().get("contactId") == "c"
+    ]
+    assert sorted(told) == sorted(view["id"] for view in views)
+
+
+async def test_what_the_request_says_of_the_contact_goes_before_the_cookie() -> None:
+    shop = Shop()
+    receipt = BROWSER._replace(cookies={"contactId": "old"}, contact_since_ms=NOW)
+    await shop.taken(event("product", contactId="c"), receipt=receipt, **FULL)
+    await shop.taken(event("product", 2), receipt=receipt, **FULL, contactId="c")
+    assert {each.fields()["contactId"] for each in await shop.envelopes()} == {"c"}
 
 
 async def test_a_derived_view_takes_the_corrected_clock() -> None:
@@ -1043,17 +1079,22 @@ async def test_rejected_events_wait_for_the_buffer_to_come_back(
     assert len(await letters(shop)) == 1
 
 
+@pytest.mark.parametrize(("bound", "most"), [("KEPT_LETTERS", 2), ("KEPT_BYTES", 600)])
 async def test_no_more_rejected_events_wait_than_there_is_room_for(
-    monkeypatch: pytest.MonkeyPatch,
+    bound: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.ingest.KEPT_LETTERS", 2)
+    monkeypatch.setattr(f"gateway.ingest.{bound}", most)
     shop = Shop()
     shop.ingest.start()
     shop.buffer.hold(Log.DEAD)
     await shop.taken(*({"bad": each} for each in range(10)))
     shop.buffer.release()
+    async with asyncio.timeout(5):
+        while len(await letters(shop)) < 2:
+            await asyncio.sleep(0.005)
+    await shop.taken(*({"bad": each} for each in range(10)))
     await shop.ingest.stop()
-    assert len(await letters(shop)) == 2
+    assert len(await letters(shop)) == 4  # there is room again
 
 
 async def test_an_ingest_that_was_never_started_can_be_stopped() -> None:

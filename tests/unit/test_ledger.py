@@ -13,7 +13,7 @@ from gateway.adapters.memory import MemoryBuffer
 from gateway.ledger import Ledger, Trace
 from gateway.model.envelope import Derived, encode
 from gateway.model.facts import Routes
-from gateway.model.journal import Open, Snapshot
+from gateway.model.journal import Open, Pause, Snapshot
 from gateway.model.life import Filters, LetterFilters, Place, explain
 from gateway.model.outcome import Outcome, Reason
 from gateway.ports import Draft, IndexFailedError, Log
@@ -109,6 +109,8 @@ async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(worl
     await caught_up(ledger)
     trace = await ledger.trace("u-1")
     assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert trace.behind_ids["mailReference"] == ("m-1",)
+    assert trace.behind_ids["clickId"] == ("k-1",)
     assert (await ledger.trace("m-1")).behind == ()
 
 
@@ -139,6 +141,17 @@ async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) 
 
 async def says(ledger: Ledger, words: str) -> bool:
     return words in told(await ledger.trace("e-1"))["voyado"]
+
+
+async def test_of_what_waits_the_trace_tells_that_the_destination_is_paused(world: World) -> None:
+    ledger = world.ledger()
+    await take(world.buffer, event("e-1"), event("e-2"))
+    await note(world.buffer, postponed(0), delivered(1))
+    await note(world.buffer, Pause("voyado", "carts", True, NOON, "POST carts", "HTTP 401"))  # noqa: FBT003 - on
+    await caught_up(ledger)
+    [standing] = (await ledger.trace("e-1")).paused
+    assert [each.detail for each in standing.paused] == ["HTTP 401"]
+    assert (await ledger.trace("e-2")).paused == ()
 
 
 async def test_outcomes_that_are_read_before_their_events_count(world: World) -> None:
@@ -349,6 +362,30 @@ async def test_it_follows_on_after_the_buffer_was_away(world: World) -> None:
     assert len((await ledger.trace("e-2")).events) == 1
 
 
+async def test_trouble_that_goes_on_is_said_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_SECONDS", 0.01)
+    asked: list[None] = []
+    offset_at = world.buffer.offset_at
+
+    async def counted(log: Log, partition: int, time_ms: int) -> int:
+        asked.append(None)
+        return await offset_at(log, partition, time_ms)
+
+    monkeypatch.setattr(world.buffer, "offset_at", counted)
+    world.buffer.outage = True
+    ledger = world.ledger()
+
+    async def tried_often() -> bool:
+        return len(asked) > 5
+
+    await until(tried_often)
+    world.buffer.outage = False
+    await caught_up(ledger)
+    assert caplog.text.count("the ledger can't read on") == 1
+
+
 async def _trouble(ledger: Ledger, words: str) -> bool:
     try:
         return words in (await ledger.reading()).trouble
@@ -437,6 +474,33 @@ async def test_an_event_that_retention_removed_is_not_there(world: World) -> Non
     searched = (await ledger.trace("0-0")).searched
     assert searched
     assert searched.events == ()
+
+
+async def test_what_the_logs_have_removed_is_erased_from_the_index_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.01)
+    secret = "anna@example.com"
+    await take(world.buffer, event("e-1", "lead", customerEmail=secret))
+    await note(world.buffer, delivered(0))
+    await bury(world.buffer, letter(0, event("e-1", "lead", customerEmail=secret)))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert (await ledger.trace("e-1")).events
+    world.clock.ms += DAY // 2
+    await take(world.buffer, event("e-2"))
+    for log in (Log.EVENTS, Log.OUTCOMES, Log.DEAD):
+        world.buffer.trim(log, 0, 1)
+
+    async def forgotten() -> bool:
+        found = await ledger.events(Filters(), None, 10)
+        letters = await ledger.letters(LetterFilters(), None, 10)
+        return [each.id for each in found.events] == ["e-2"] and not letters.letters
+
+    await until(forgotten)
+    await world.stop()
+    kept = await asyncio.to_thread(Path(world.path).read_bytes)
+    assert secret.encode() not in kept
 
 
 async def test_what_was_attempted_and_then_passed_over_is_told_so(world: World) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import orjson
 from pydantic import AfterValidator, Field, SecretStr, model_validator
@@ -119,7 +119,7 @@ class WebhookDestination:
         self._secrets = [secret.get_secret_value() for secret in settings.secrets]
         self._signers = [Webhook(secret) for secret in self._secrets]
         url = urlsplit(settings.url)
-        self._hidden = [*self._secrets, *_tokens(url.path, url.query)]
+        self._hidden = [*self._secrets, *_tokens(url)]
 
     @property
     def needs_contact(self) -> bool:
@@ -210,6 +210,12 @@ def _verdict(answer: Answered, *, alone: bool) -> Verdict:
     return Again(Reason.SPLIT, after_seconds=0.0, detail=f"HTTP {answer.status}")
 
 
-def _tokens(*parts: str) -> list[str]:
-    """Return parts of the address that may be as good as a password (`/hooks/T0K3N`)."""
-    return [part for part in parts if len(part) >= _HIDDEN_CHARACTERS]
+def _tokens(url: SplitResult) -> list[str]:
+    """Return parts of the address that may be as good as a password (`/hooks/T0K3N`).
+
+    The longest first; a receiver may show them whole, or one by one as its program has them.
+    """
+    parts = {url.path, url.query, *url.path.split("/")}
+    parts |= {value for _, value in parse_qsl(url.query)}
+    parts |= {unquote(part) for part in parts}
+    return sorted((part for part in parts if len(part) >= _HIDDEN_CHARACTERS), key=len)[::-1]

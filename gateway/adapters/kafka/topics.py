@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -23,6 +23,15 @@ SEGMENT_MS = DAY_MS
 LOOK_AGAIN_SECONDS = 0.1
 
 
+class Look(NamedTuple):
+    """What there is to say of the topics before a start."""
+
+    wrong: tuple[str, ...]
+    """For each thing that a start would refuse: where, what, and the remedy."""
+    missing: tuple[str, ...]
+    """The topics that the first start would make."""
+
+
 def topic_of(settings: KafkaSettings, log: Log) -> str:
     """Return the topic's name."""
     return f"{settings.topic_prefix}{log}"
@@ -40,20 +49,43 @@ async def prepare(connect: Connect, keep_seconds: float) -> None:
         async with bounded(2 * settings.answer_seconds, connect.where):
             await admin.start()
             await _make_missing(admin, settings)
-            found = await _until_led(admin, settings)
-            configs = await _configs(admin, list(found))
+            wrong = await _wrong(admin, settings, list(Log), keep_seconds)
     finally:
         await admin.close()
-    wrong = [
-        f"{topic_of(settings, log)} {each}"
-        for log in Log
-        for each in problems(
-            log, found[topic_of(settings, log)], configs[topic_of(settings, log)],
-            settings, keep_seconds,
-        )
-    ]  # fmt: skip
     if wrong:
         raise BufferUnusableError(f"{connect.where}: {'; '.join(wrong)}")
+
+
+async def look(connect: Connect, keep_seconds: float) -> Look:
+    """Check the topics that are there, and make none. Raises BufferUnavailableError."""
+    settings = connect.settings
+    admin = connect.admin()
+    try:
+        async with bounded(settings.answer_seconds, connect.where):
+            await admin.start()
+            there = await admin.list_topics()
+            made = [log for log in Log if topic_of(settings, log) in there]
+            wrong = await _wrong(admin, settings, made, keep_seconds)
+    finally:
+        await admin.close()
+    missing = [topic_of(settings, log) for log in Log if log not in made]
+    return Look(tuple(f"{connect.where}: {each}" for each in wrong), tuple(missing))
+
+
+async def _wrong(
+    admin: AIOKafkaAdminClient, settings: KafkaSettings, logs: Sequence[Log], keep_seconds: float
+) -> list[str]:
+    """Return everything that is wrong with the topics of these logs, which are there."""
+    names = {log: topic_of(settings, log) for log in logs}
+    if not names:
+        return []
+    found = await _until_led(admin, list(names.values()))
+    configs = await _configs(admin, list(found))
+    return [
+        f"{name} {each}"
+        for log, name in names.items()
+        for each in problems(log, found[name], configs[name], settings, keep_seconds)
+    ]
 
 
 def problems(
@@ -138,9 +170,8 @@ async def _make_missing(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> 
         )
 
 
-async def _until_led(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[str, int]:
+async def _until_led(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, int]:
     """Return how many partitions each topic has, once each of them has a leader."""
-    names = [topic_of(settings, log) for log in Log]
     while True:
         topics = await admin.describe_topics(names)
         if all(map(_is_led, topics)):

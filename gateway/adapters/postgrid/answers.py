@@ -1,12 +1,21 @@
 """What PostGrid answers, typed: the fields of the two documents (postgrid.md, 1 to 4).
 
 Only ids are insisted on, and fields that are not named here are kept: what PostGrid adds, or leaves
-out of an old resource, must not stop a poll. Instants stay text, as PostGrid wrote them.
+out of an old resource, must not stop a poll; nor must a value of another type, which reads as if it
+were not there. Instants stay text, as PostGrid wrote them.
 """
 
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from gateway.adapters.postgrid.wire import wire_name
 
@@ -22,8 +31,22 @@ class Answer(BaseModel):
         coerce_numbers_to_str=True,
     )
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _fitting(
+        cls, value: object, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        """Take the default in place of what does not fit, where there is one."""
+        try:
+            return check(value)
+        except ValidationError:
+            field = cls.model_fields[info.field_name or ""]
+            if field.is_required():
+                raise
+            return field.get_default(call_default_factory=True)
+
     def wire(self) -> dict[str, Any]:
-        """Return every field that came, by its name on the wire."""
+        """Return every field that came and fits, by its name on the wire."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 

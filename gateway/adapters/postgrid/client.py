@@ -32,8 +32,8 @@ from gateway.adapters.postgrid.errors import (
     UnreadableAnswerError,
     refusal,
 )
-from gateway.adapters.postgrid.kinds import kinds_to_try
-from gateway.adapters.postgrid.params import OrderFields, OrderOfId
+from gateway.adapters.postgrid.kinds import kinds_to_try, path_of
+from gateway.adapters.postgrid.params import OfKind, OrderFields, OrderOfId
 from gateway.adapters.postgrid.settings import PostgridSettings
 from gateway.model.answers import hide, json_object, succeeded
 from gateway.model.attempt import Answered, Unanswered
@@ -87,13 +87,15 @@ class PostGridClient:
 
         Raises NoSuchThingError when no kind has it, and what else a call raises.
         """
-        missing: NoSuchThingError | None = None
-        for kind in kinds_to_try(order_id):
+        missing = _not_found("an order of a return envelope is not found by its own id alone")
+        for number, kind in enumerate(kinds_to_try(order_id)):
             try:
                 return await self.orders.get(OrderOfId(kind=kind, id=order_id))
+            except ValidationError:
+                raise _not_found("that is no id of PostGrid's") from None
             except NoSuchThingError as error:
-                missing = missing or error
-        raise missing or NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", "no such kind")
+                missing = missing if number else error
+        raise missing
 
     async def _carry_out(self, call: Call[Given, Got], params: Given) -> Got:
         url, headers, body = self._request(call, params)
@@ -131,8 +133,10 @@ class PostGridClient:
             headers["idempotency-key"] = values.pop("idempotencyKey", None) or secrets.token_hex(16)
             values = {**values.pop("fields", {}), **values}
         path = call.path
-        for name in [name for name in ("kind", "id") if f"{{{name}}}" in path]:
-            path = path.replace(f"{{{name}}}", quote(values.pop(name), safe="/"))
+        if isinstance(params, OfKind):
+            path = path_of(path, values)
+        if "{id}" in path:
+            path = path.replace("{id}", quote(values.pop("id"), safe=""))
         url = f"{self._settings.base_url}{ROOT}{path}"
         if call.method == "GET":
             return url + (f"?{urlencode(values)}" if values else ""), headers, b""
@@ -154,6 +158,10 @@ class PostGridClient:
             return InDoubtError(f"{where} answers HTTP 504: it may be done or not")
         kind, message = _said(answer)
         return refusal(answer.status, kind, message, after_seconds)
+
+
+def _not_found(message: str) -> NoSuchThingError:
+    return NoSuchThingError(HTTPStatus.NOT_FOUND, "not_found_error", message)
 
 
 class _Tries:

@@ -45,7 +45,7 @@ class RefusedError(PostGridError):
     """An error answer."""
 
     def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(f"PostGrid answers {status} {kind}: {message}")
+        super().__init__(f"PostGrid answers {f'{status} {kind}'.rstrip()}: {message}")
         self.status = status
         self.kind = kind
         """PostGrid's `error.type`; empty when the answer has none."""

@@ -5,17 +5,27 @@ body) follows from the call.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
-from gateway.adapters.postgrid.kinds import KIND
+from gateway.adapters.postgrid.kinds import KIND, RETURN_ENVELOPE_ORDERS
 from gateway.adapters.postgrid.settings import SECRET_CHARACTERS
 from gateway.adapters.postgrid.wire import wire_name
 
 MOST_ROWS = 100
 """Of a page. The documents name no maximum; clients of PostGrid's own keep to this one."""
+
+_LARGEST = 2**53 - 1
+"""What JSON's readers agree on."""
 
 ExpireDays = Literal[30, 60, 90, 180, 365]
 ExtraService = Literal["certified", "certified_return_receipt", "registered"]
@@ -58,7 +68,9 @@ class Paged(Params):
     limit: int | None = Field(
         default=None, ge=1, le=MOST_ROWS, description="Rows of the page; PostGrid's default is 10."
     )
-    skip: int | None = Field(default=None, ge=0, description="Rows to leave out before it.")
+    skip: int | None = Field(
+        default=None, ge=0, le=_LARGEST, description="Rows to leave out before it."
+    )
 
 
 class Searched(Paged):
@@ -98,8 +110,19 @@ class OfKind(Params):
 
     kind: Kind = Field(
         description="letters, postcards, cheques, self_mailers (or self-mailers, selfmailers), "
-        "snap_packs, boxes, or another that PostGrid has."
+        "snap_packs, boxes, return_envelope_orders, or another that PostGrid has."
     )
+    return_envelope: Id | None = Field(
+        default=None, description="Of return_envelope_orders: the return envelope's id."
+    )
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.kind == RETURN_ENVELOPE_ORDERS and self.return_envelope is None:
+            raise ValueError("return_envelope_orders are of one return envelope: say which")
+        if self.kind != RETURN_ENVELOPE_ORDERS and self.return_envelope is not None:
+            raise ValueError(f"{self.kind} are not those of a return envelope")
+        return self
 
 
 class OrderOfId(OfKind, OfId):
@@ -117,14 +140,20 @@ class OrderNote(OrderOfId):
 
 
 class OrderFields(OfKind):
-    """An order to be. Which of the fields a kind needs is PostGrid's to say."""
+    """An order to be. Which of the fields a kind needs is PostGrid's to say.
+
+    A letter may have a return envelope too: one that comes with it.
+    """
 
     idempotency_key: str | None = Field(
         default=None,
         pattern=r"^[\x21-\x7e]{1,255}$",
         description="Sent twice with one key, it is made once. One is made up if you give none.",
     )
-    to: Contact = Field(description="A contact's id, or a contact as JSON.")
+    to: Contact | None = Field(
+        default=None,
+        description="A contact's id, or a contact as JSON; only return_envelope_orders have none.",
+    )
     from_: Contact | None = Field(default=None, description="The same, of the sender.")
     size: str | None = Field(default=None, description="6x4, 9x6, 11x6, and so on.")
     html: str | None = Field(default=None, description="Of a letter.")
@@ -139,15 +168,20 @@ class OrderFields(OfKind):
     inside_template: str | None = Field(default=None, description="Of a self-mailer.")
     outside_template: str | None = Field(default=None, description="Of a self-mailer.")
     bank_account: str | None = Field(default=None, description="Of a cheque: its id.")
-    amount: int | None = Field(default=None, ge=1, description="Of a cheque, in cents.")
+    amount: int | None = Field(
+        default=None, ge=1, le=_LARGEST, description="Of a cheque, in cents."
+    )
     memo: str | None = Field(default=None, description="Of a cheque.")
-    number: int | None = Field(default=None, ge=0, description="Of a cheque.")
+    number: int | None = Field(default=None, ge=0, le=_LARGEST, description="Of a cheque.")
     send_date: str | None = Field(default=None, description="Not before this day or instant.")
     description: str | None = Field(default=None, description="For people.")
     extra_service: ExtraService | None = Field(
         default=None, description="Of letters and cheques; newer accounts use the mailing class."
     )
     mailing_class: str | None = Field(default=None, description="first_class, certified, …")
+    quantity_ordered: int | None = Field(
+        default=None, ge=1, le=_LARGEST, description="Of return_envelope_orders: how many."
+    )
     metadata: JsonObject | None = Field(
         default=None, description="As JSON; here the ids go that the events are to carry."
     )
@@ -157,6 +191,14 @@ class OrderFields(OfKind):
     fields: JsonObject | None = Field(
         default=None, description="Any other fields that this kind has, as JSON."
     )
+
+    @model_validator(mode="after")
+    def _whose(self) -> Self:
+        if self.kind != RETURN_ENVELOPE_ORDERS and self.to is None:
+            raise ValueError(f"{self.kind} go to somebody: say to whom")
+        if self.kind == RETURN_ENVELOPE_ORDERS and self.return_envelope is None:
+            raise ValueError("return_envelope_orders are of one return envelope: say which")
+        return self
 
 
 class WebhookFields(Params):

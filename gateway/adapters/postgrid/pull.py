@@ -28,6 +28,7 @@ from gateway.adapters.postgrid.params import (
 )
 from gateway.adapters.postgrid.source import OrderAwayError, PostgridSource
 from gateway.adapters.postgrid.translate import (
+    ORDER_KINDS,
     OrderSeen,
     UnusableError,
     VisitSeen,
@@ -60,7 +61,10 @@ SWEEP_SHARE = 10
 ANNOUNCED_SECONDS = 5.0
 """From a webhook that announces a visit to the round that finds it."""
 EVENTS_LISTING = "events"
-ORDER_EVENTS = tuple(f"{each}.{what}" for each in KIND_OF_OBJECT for what in ("created", "updated"))
+ORDER_EVENTS = tuple(
+    f"{each}.{what}" for each in sorted(ORDER_KINDS) for what in ("created", "updated")
+)
+"""Those of return envelopes too, of which there is no listing but by envelope."""
 
 
 class Fetch(Protocol[Item]):

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol
 from zlib import crc32
 
-from pydantic import ValidationError
-
 from gateway.adapters.postgrid.client import PostGridClient
 from gateway.adapters.postgrid.errors import KeyRefusedError, NoSuchThingError, PostGridError
 from gateway.adapters.postgrid.memory import Memory
@@ -69,7 +67,7 @@ class ClientOrders:
         """Return an order, whatever its kind; see `Orders`."""
         try:
             found = await self._client.find_order(order_id)
-        except (NoSuchThingError, KeyRefusedError, ValidationError):  # no id of PostGrid's
+        except (NoSuchThingError, KeyRefusedError):
             return None
         except PostGridError as error:
             raise OrderAwayError(str(error)) from error

@@ -37,10 +37,14 @@ _EVENT_ID_CHARACTERS = 64
 _IPV4_BITS, _IPV6_BITS = 24, 48
 _STATE_FIELDS = ("status", "imbStatus", "imbDate", "imbZipCode", "trackingNumber")
 """What makes another state of an order: a change of anything else is no news."""
-_STATUSES = ("ready", "printing", "processed_for_delivery", "", "completed", "cancelled")
-"""In the order in which they come about; the empty one stands for any that we do not know."""
+_STATUSES = (
+    *("placed", "ready", "printing", "processed_for_delivery"),
+    *("", "filled", "completed", "cancelled"),
+)
+"""In the order in which they come about; the empty one stands for any that we do not know.
+`placed` and `filled` are those of return envelopes (postgrid.md, 3)."""
 _IMB_STATUSES = ("", "entered_mail_stream", "out_for_delivery", "returned_to_sender")
-_OVER = frozenset({"completed", "cancelled"})
+_OVER = frozenset({"filled", "completed", "cancelled"})
 
 
 class UnusableError(ValueError):

@@ -33,7 +33,7 @@ async def walk(
     known: set[str] = set()
     whole = True
     for round_ in range(ROUNDS):
-        reading = _Reading(known, whole=whole)
+        reading = _Reading(known, limit, whole=whole)
         skip: int | None = 0
         while skip is not None:
             page = await fetch(skip, limit)
@@ -51,13 +51,14 @@ async def walk(
 class _Reading:
     """One pass over a listing: what of each page is new, and where to read next."""
 
-    def __init__(self, known: set[str], *, whole: bool) -> None:
+    def __init__(self, known: set[str], limit: int, *, whole: bool) -> None:
         self.total = 0
         self.changed = False
         """Whether the listing changed between two pages, as far as that shows."""
         self.lost = False
         """Whether rows may have been pulled past it."""
         self._known = known
+        self._limit = limit
         self._whole = whole
 
     def take(self, page: Page[Item], skip: int) -> tuple[list[Item], int | None]:
@@ -69,6 +70,13 @@ class _Reading:
             self.changed = self.changed or self.lost or page.total_count != self.total
         self.total = page.total_count
         self._known.update(fresh)
-        ended = count == 0 or skip + count >= self.total or not (fresh or self._whole)
+        ended = count == 0 or skip + count >= self.total or not (fresh or self._may_lack(skip))
         following = skip + max(1, count - min(OVERLAP, count // 2))
         return list(fresh.values()), None if ended else following
+
+    def _may_lack(self, skip: int) -> bool:
+        """Whether new rows may follow known ones: where all is read again, as far as they reach.
+
+        A PostGrid that answers the same page whatever is skipped would never end otherwise.
+        """
+        return self._whole and skip <= len(self._known) + self._limit

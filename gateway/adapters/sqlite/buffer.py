@@ -114,7 +114,8 @@ class SqliteBuffer:
             await self._lock.acquire()
         except OSError as error:
             raise BufferUnavailableError(
-                f"cannot lock {self._settings.path}: {error.strerror}"
+                f"cannot lock {self._settings.path} ({error.strerror}): its folder must be"
+                " writable, or one that can be made"
             ) from error
         self._thread = ThreadPoolExecutor(1, "gateway-buffer-write")
         try:

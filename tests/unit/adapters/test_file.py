@@ -93,6 +93,30 @@ async def test_an_event_is_a_line_with_every_field(
     assert clock.ms == NOW_MS
 
 
+async def test_what_is_delivered_and_what_is_compressed_is_on_the_disk(
+    opened: Opened, clock: StoppedClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def remembered(descriptor: int) -> None:
+        fsync(descriptor)
+        file = os.fstat(descriptor)
+        synced.add((file.st_ino, file.st_size))
+
+    def is_synced(path: Path) -> bool:
+        return (path.stat().st_ino, path.stat().st_size) in synced
+
+    monkeypatch.setattr(os, "fsync", remembered)
+    destination = await opened(gzip=True, rotate_bytes=1)
+    await write(destination, clock, "a")
+    assert is_synced(tmp_path / "out" / "events.ndjson")
+    await write(destination, clock, "b")
+    await compressed(tmp_path / "out", 1)
+    (packed,) = (tmp_path / "out").glob("*.gz")
+    assert is_synced(packed)
+
+
 async def test_batches_follow_each_other_also_after_a_restart(
     opened: Opened, clock: StoppedClock, tmp_path: Path
 ) -> None:

@@ -116,3 +116,14 @@ async def test_a_length_that_is_told_wrong_ends() -> None:
         )
 
     assert len([row async for row in walk(fetch, limit=LIMIT)]) == 50
+
+
+@pytest.mark.parametrize("told_limit", [1, 10**20])
+async def test_a_listing_that_is_the_same_whatever_is_skipped_ends(told_limit: int) -> None:
+    async def fetch(skip: int, limit: int) -> Page[Thing]:
+        del skip, limit
+        return Page[Thing].model_validate(
+            {"limit": told_limit, "skip": 0, "totalCount": 10**20, "data": [{"id": "row_1"}]}
+        )
+
+    assert [row.id async for row in walk(fetch, limit=LIMIT)] == ["row_1"]

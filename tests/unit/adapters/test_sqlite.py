@@ -288,6 +288,19 @@ async def test_old_records_go_when_every_destination_has_left_them_a_window_behi
         assert len(await buffer.read(Log.EVENTS, 0, 19, 99)) == 31
 
 
+async def test_what_is_removed_is_erased_from_the_file(bench: Bench, clock: HandClock) -> None:
+    secret = b"anna@example.com"
+    async with bench.opened() as buffer:
+        for number in range(30):
+            await buffer.publish(Log.EVENTS, [Draft(0, b"%s %d" % (secret, number) * 200)])
+        await commit(buffer, "hook", Position(30, 0))
+    assert secret in await asyncio.to_thread(bench.path.read_bytes)
+    clock.go(2 * DAY_SECONDS)
+    async with bench.opened() as buffer:
+        await until_first_is(buffer, Log.EVENTS, 30)
+    assert secret not in await asyncio.to_thread(bench.path.read_bytes)
+
+
 async def test_an_emptied_log_goes_on_at_its_next_offset(bench: Bench, clock: HandClock) -> None:
     async with bench.opened() as buffer:
         await buffer.publish(Log.EVENTS, events(3))

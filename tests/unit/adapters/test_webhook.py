@@ -169,6 +169,25 @@ async def test_what_may_be_a_token_of_the_address_is_not_shown(receiver: Receive
 
 
 @pytest.mark.parametrize(
+    "echo",
+    [
+        '{"url": "https:\\/\\/hooks.example\\/in\\/T0K3N-of-the-path?key=w0rd%2Fof%2Fit"}',
+        '{"parts": ["in", "T0K3N-of-the-path"], "query": {"key": "w0rd/of/it"}}',
+        '{"query": {"key": "w0rd\\/of\\/it"}}',
+    ],
+)
+async def test_nor_is_it_where_the_receiver_writes_it_in_its_own_way(
+    receiver: Receiver, echo: str
+) -> None:
+    receiver.answer = Answered(422, None, echo.encode())
+    url = "https://hooks.example/in/T0K3N-of-the-path?key=w0rd%2Fof%2Fit"
+    reply = await send(made(receiver, url=url), SALE)
+    shown = reply.answer + repr(reply.verdicts)
+    assert "T0K3N" not in shown
+    assert "w0rd" not in shown
+
+
+@pytest.mark.parametrize(
     "secret",
     [
         "",

@@ -16,6 +16,7 @@ from gateway import __version__
 from gateway.cli.log import set_up
 from gateway.cli.main import gateway
 from gateway.http.assets import data_folder
+from tests.gateways import free_port
 
 MINIMAL = data_folder("config") / "minimal.toml"
 BROKEN = '[http]\nlistn = "x"\n[dedup]\nwindow_seconds = -1\n'
@@ -66,6 +67,17 @@ def test_check_shows_a_warning_and_says_ok(tmp_path: Path) -> None:
     result = run("check", "--config", path)
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: destinations.a")
+
+
+def test_check_says_that_it_could_not_ask_kafka(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'[buffer]\nkind = "kafka"\nservers = ["127.0.0.1:{free_port()}"]\n')
+    result = run("check", "--config", path)
+    assert result.exit_code == 0
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith("warning: buffer: Kafka at 127.0.0.1:")
+    assert warning.endswith("its topics were not checked")
+    assert result.stdout.endswith(f"ok: {path}\n")
 
 
 def test_control_characters_of_a_configuration_reach_no_terminal(tmp_path: Path) -> None:
@@ -119,6 +131,13 @@ def test_snippet_without_integrity_names_what_stays_at_its_address() -> None:
     assert "integrity" not in result.stdout
 
 
+@pytest.mark.parametrize("address", ["g.shop.example", "ftp://x", "https://", "https://x/?a=1"])
+def test_snippet_of_what_is_no_address_is_wrong_usage(address: str) -> None:
+    result = run("snippet", "--config", MINIMAL, "--gateway", address)
+    assert result.exit_code == 2
+    assert "write https://g.shop.example" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -154,6 +173,7 @@ def test_version(environment: dict[str, str]) -> None:
         (("run", "--confg", "x"), "No such option"),
         (("run", "--config", "absent.toml"), "No such file"),
         (("demo", "--port-base", "70000"), "70000"),
+        pytest.param(("trace", "\udcff"), "not UTF-8", id="half a character"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
@@ -213,3 +233,13 @@ def test_text_log_lines_show_the_level_from_warnings_on(
     plain, warned = capsys.readouterr().err.splitlines()
     assert plain[9:] == "plain"
     assert warned[9:] == "warning: mind this"
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_what_came_from_outside_begins_no_line_of_its_own_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    set_up("text")
+    logging.getLogger("gateway").warning("order %s: left out", "a\n10:15:00 stopped\x1b[2J")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line[9:] == "warning: order a\\u000a10:15:00 stopped\\u001b[2J: left out"

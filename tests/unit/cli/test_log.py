@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Literal
 
 import pytest
 
@@ -27,6 +28,20 @@ def test_trouble_that_goes_on_is_said_once_in_a_while(capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_a_destination_said_makes_no_lines_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str], log_format: Literal["text", "json"]
+) -> None:
+    set_up(log_format)
+    hostile = "no\n10:15:00 all is well\x1b[2J\x9b\u202e"
+    logging.getLogger("gateway.deliver").warning("dub: lead is paused: %s", hostile)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said[:-1].isprintable()
+    assert "dub: lead is paused: no" in said
+
+
+@pytest.mark.logs_errors("a fault")
 def test_a_request_that_ends_while_it_is_given_up_is_no_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -18,6 +18,8 @@ from gateway.adapters.postgrid.calls import CALLS
 from gateway.cli.main import gateway
 from gateway.cli.postgrid_commands import postgrid_command
 from gateway.cli.postgrid_text import template_warnings, timeline_lines
+from gateway.sandbox.control import CONTROL
+from gateway.sandbox.faults import FAULT, FaultBoard
 from gateway.sandbox.postgrid import POSTGRID, create_postgrid
 from gateway.sandbox.postgrid_account import Account, PostgridSandbox
 
@@ -41,13 +43,14 @@ class StandIn:
     """A PostGrid in a thread of its own: a command runs an event loop itself."""
 
     account: Account
+    faults: FaultBoard
     url: str
     config: Path
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Iterator[StandIn]:
-    started: Future[tuple[Account, str]] = Future()
+    started: Future[tuple[web.Application, str]] = Future()
     loop = asyncio.new_event_loop()
     ended = asyncio.Event()
 
@@ -56,16 +59,16 @@ def stand_in(tmp_path: Path) -> Iterator[StandIn]:
         runner = web.AppRunner(app, shutdown_timeout=1.0)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        started.set_result((app[POSTGRID], f"http://127.0.0.1:{runner.addresses[0][1]}"))
+        started.set_result((app, f"http://127.0.0.1:{runner.addresses[0][1]}"))
         await ended.wait()
         await runner.cleanup()
 
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
-    account, url = started.result(timeout=10)
+    app, url = started.result(timeout=10)
     config = tmp_path / "gateway.toml"
     config.write_text(CONFIG.format(url=url, key="test_sk_sandbox"))
-    yield StandIn(account, url, config)
+    yield StandIn(app[POSTGRID], app[CONTROL].faults, url, config)
     loop.call_soon_threadsafe(ended.set)
     thread.join(timeout=10)
     loop.close()
@@ -207,6 +210,7 @@ def test_status_shows_what_it_finds_and_names_what_it_does_not(run: Run, letter:
     assert letter in result.stdout
     assert result.stderr.count("\n") == 1
     assert "no order under letter_1, order_2" in result.stderr
+    assert "no order under ../x, \\u001b" in run("orders", "status", "../x", "\x1b", code=1).stderr
 
 
 def test_a_way_with_a_status_that_nobody_knows_is_shown_and_steers_no_terminal() -> None:
@@ -222,6 +226,16 @@ def test_orders_are_cancelled_with_a_note_or_without(run: Run, letter: str) -> N
     again = run("orders", "cancel", letter, code=1)
     assert again.stderr.count("\n") == 1
     assert "422" in again.stderr
+
+
+def test_orders_of_a_return_envelope_are_reached_by_it(run: Run) -> None:
+    whose = ("--return-envelope", "return_envelope_1")
+    made = run("orders", "create", "return_envelope_orders", *whose, "--quantity-ordered", "100")
+    order = made.stdout.split()[1]
+    assert order in run("orders", "list", "return_envelope_orders", *whose).stdout
+    assert "filled" in run("orders", "progress", order, *whose).stdout
+    assert "filled" in run("orders", "get", order, *whose).stdout
+    assert order in run("orders", "status", order, code=1).stderr
 
 
 def test_webhooks_are_made_changed_listed_and_deleted(run: Run, letter: str) -> None:
@@ -264,7 +278,22 @@ def test_a_page_says_how_to_go_on_and_all_takes_everything(run: Run, stand_in: S
         (("trackers", "get", "a/b"), "id: String should match"),
         (("trackers", "create", "--redirect-url-template", "x"), "--url-expire-after-days"),
         (("orders", "get", "order_1"), "Say it with --kind"),
+        (("orders", "list", "letters", "--search", "\udcff"), "--search: is not UTF-8"),
+        (("orders", "create", "letters", "--to", "\udcff"), "--to: is not UTF-8"),
+        (("events", "list", "--type", "\udcff"), "--type: is not UTF-8"),
         (("orders", "list", "Letters!"), "kind: String should match"),
+        (("orders", "list", "return_envelope_orders"), "of one return envelope: say which"),
+        (("orders", "get", "return_envelope_order_1"), "of one return envelope: say which"),
+        (
+            ("orders", "get", "letter_1", "--return-envelope", "return_envelope_1"),
+            "letters are not those of a return envelope",
+        ),
+        (("orders", "create", "letters"), "letters go to somebody: say to whom"),
+        (("orders", "create", "cheques", "--to", "c", "--amount", "9" * 30), "--amount: Input"),
+        (
+            ("trackers", "create", "--redirect-url-template", "", "--url-expire-after-days", "30"),
+            "--redirect-url-template: String should have at least 1",
+        ),
         (("orders", "list", "letters", "--limit", "1000"), "limit: "),
         (("orders", "create", "letters", "--to", "c", "--metadata", "{"), "is not JSON"),
         (("orders", "create", "letters", "--to", "c", "--html", "@/nowhere"), "No such file"),
@@ -320,6 +349,58 @@ def test_what_fails_is_one_line_without_traceback_and_key(
     (line,) = result.stderr.splitlines()
     assert words in line
     assert key not in result.output
+
+
+def switch_on(stand_in: StandIn, fault: dict[str, Any]) -> None:
+    stand_in.faults.add(FAULT.validate_python({"path": "/print-mail/*", **fault}))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "invalid_json"},
+        {"kind": "invalid_json", "body": "[]"},
+        {"kind": "invalid_json", "body": "[" * 60_000},
+        {"kind": "invalid_json", "body": '{"limit":1,"skip":0,"totalCount":1e400,"data":[]}'},
+        {"kind": "invalid_json", "body": '{"limit":1,"skip":0,"totalCount":1,"data":[7]}'},
+        {"kind": "close_mid_answer"},
+        {"kind": "status", "status": 302},
+        {"kind": "status", "status": 418, "body": "\x1b]0;owned\x07<html>\n\n"},
+        {"kind": "status", "status": 418, "body": '{"error":{"type":"a\\nb","message":"\\u001b"}}'},
+        {"kind": "status", "status": 429, "retryAfter": {"seconds": 600}},
+    ],
+    ids=lambda fault: f"{fault}"[:90],
+)
+def test_whatever_postgrid_answers_it_is_one_line_that_steers_no_terminal(
+    run: Run, stand_in: StandIn, fault: dict[str, Any]
+) -> None:
+    switch_on(stand_in, fault)
+    result = run("trackers", "list", code=1)
+    assert isinstance(result.exception, SystemExit)
+    assert not result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert line.isprintable()
+
+
+def test_a_refusal_that_may_pass_is_told_and_tried_again(run: Run, stand_in: StandIn) -> None:
+    after = {"seconds": 0}
+    switch_on(stand_in, {"kind": "status", "status": 503, "times": 1, "retryAfter": after})
+    result = run("trackers", "list")
+    assert result.stdout == "no trackers\n"
+    assert "503 service_unavailable_error" in result.stderr
+    assert "trying again in" in result.stderr
+
+
+def test_a_long_listing_says_how_far_it_is(run: Run, stand_in: StandIn) -> None:
+    account = stand_in.account
+    for _ in range(2_100):
+        account.add(account.orders, "letter", {"live": False, "status": "ready"})
+    result = run("orders", "list", "letters", "--all", "--json")
+    assert len(result.stdout.splitlines()) == 2_100
+    told = [line.split(" of ") for line in result.stderr.splitlines()]
+    assert [total for _, total in told] == ["2100", "2100"]
+    assert [int(count) // 1_000 for count, _ in told] == [1, 2]
 
 
 def test_configuration_and_source_may_stand_at_any_command_of_the_line(stand_in: StandIn) -> None:

@@ -16,7 +16,10 @@ from tests.unit.deliver.world import NAME, Behaviour, There, World, cart, lead, 
 from tests.virtual import run
 
 HOURS = 7_200.0
-PAUSED = "there: leads is paused, as by a wrong setting: HTTP 401"
+PAUSED = (
+    r"there: leads is paused, as by a wrong setting \(HTTP 401\). Nothing is lost for 72 h "
+    r"\(retry_for_seconds\): mend \[destinations.there\] and restart"
+)
 
 
 def by_kind(there: There, kind: str, behaviour: Behaviour) -> None:
@@ -117,6 +120,30 @@ def test_one_event_that_alone_is_turned_away_pauses_nothing_and_is_buried_in_its
         assert await pauses(world) == []
 
     run(main)
+
+
+def test_a_destination_that_is_out_of_order_as_a_whole_is_named_in_the_log_once_and_when_it_is_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        world = World(There(behave=repeat("unreachable")))
+        await world.publish(*(lead(f"l{n}", f"u{n}") for n in range(9)))
+        world.start()
+        await asyncio.sleep(HOURS)
+        world.there.behave = iter(())
+        await world.until_settled(900)
+        await asyncio.sleep(1)
+        await world.stop()
+        assert await pauses(world) == []
+
+    caplog.set_level(logging.WARNING, "gateway.deliver")
+    run(main)
+    broken, well = (each.getMessage() for each in caplog.records)
+    assert broken.startswith(
+        "there: nothing goes through (no connection). Its events wait for 72 h"
+    )
+    assert "mend [destinations.there]" in broken
+    assert well == "there: goes through again"
 
 
 def test_a_breaker_that_needs_several_events_is_not_opened_by_one() -> None:

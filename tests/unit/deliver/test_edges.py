@@ -7,6 +7,7 @@ from itertools import repeat
 
 import pytest
 
+from gateway.deliver import worker
 from gateway.deliver.worker import OPEN_RECORDS
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Tried
 from gateway.model.envelope import Derived, Envelope
@@ -270,10 +271,12 @@ def test_retry_after_slows_the_whole_destination() -> None:
         world.start()
         await world.until(lambda: world.there.requests == [[]])
         began = world.clock.now_ms()
+        taken_ms: list[int] = []
+        world.there.on_send = lambda _: taken_ms.append(world.clock.now_ms())
         await world.publish(view("v2"))
         await world.until_settled()
         await world.stop()
-        assert world.clock.now_ms() - began >= 59_000
+        assert taken_ms[0] - began >= 59_000
         assert sorted(world.there.ids("views")) == ["v1", "v2"]
 
     run(main)
@@ -300,6 +303,38 @@ def test_the_rate_is_kept() -> None:
         await world.until_settled()
         await world.stop()
         assert 18_000 < world.clock.now_ms() - began < 25_000
+
+    run(main)
+
+
+def test_replicas_share_the_rate_by_the_partitions_that_they_own() -> None:
+    async def main() -> None:
+        world = World(partitions=4, rate_per_second=4.0, batch_events=1)
+        await world.publish(*(view(f"v{n}") for n in range(80)))
+        began = world.clock.now_ms()
+        world.start()
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.clock.now_ms() - began > 18_000
+
+    run(main)
+
+
+def test_of_a_request_the_first_2_kb_are_kept() -> None:
+    async def main() -> None:
+        world = World(There(poison=frozenset({"v0"})), batch_events=100)
+        for name in ("v0", "v1"):
+            long = view(name)
+            long.event["itemId"] = "a" * 4000
+            await world.publish(long)
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        kept = [each.request for _, each in await world.entries() if isinstance(each, Attempt)]
+        kept += [each.request for each in await world.letters()]
+        assert len(kept) == 4
+        assert {len(each) for each in kept} == {2048}
 
     run(main)
 
@@ -496,3 +531,32 @@ def test_a_successor_takes_no_notice_of_a_pause() -> None:
     recovery = Recovery(0)
     recovery.take(Pause("there", "leads", on=True, time_ms=5, endpoint="leads"))
     assert (recovery.high, recovery.memory(0)) == (0, Open(0))
+
+
+def test_what_is_in_flight_when_its_time_is_over_gets_the_outcome_of_its_answer() -> None:
+    async def main() -> None:
+        world = World(There(behave=iter(["slow"])), retry_for_seconds=2.0, batch_events=1)
+        await world.publish(view("v1"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert {each.outcome for each in (await world.fates()).values()} == {Outcome.DELIVERED}
+
+    run(main)
+
+
+async def test_ending_tasks_tells_what_any_had_failed_with_unless_it_is_to_be_quiet() -> None:
+    def failed() -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        future.set_exception(ValueError("a fault"))
+        return future
+
+    with pytest.raises(ValueError, match="a fault"):
+        await worker._cancel([failed()])
+    await worker._cancel([failed()], quiet=True)
+
+
+async def test_a_task_that_was_cancelled_has_failed_with_nothing() -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await worker._first([future])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.deliver.judge import Judge, window_of
-from gateway.model.attempt import Done
+from gateway.model.attempt import Done, Item
 from gateway.model.envelope import Envelope, Replay, encode
 from gateway.model.instant import format_ms
 from gateway.model.outcome import Outcome, Reason
@@ -82,7 +82,7 @@ def test_an_incomplete_record_is_buried_as_unreadable(over: dict[str, Any]) -> N
     assert (judged.verdict.outcome, judged.verdict.reason) == (Outcome.DEAD, Reason.UNREADABLE)
 
 
-def sale(n: int, amount: int) -> Envelope:
+def sold(n: int, amount: int) -> Envelope:
     event = {"type": "sale", "id": f"s{n}{amount}", "amount": amount, "invoiceId": f"o{n}"}
     event |= {"time": format_ms(START_MS), "customerId": "u1", "currency": "sek"}
     return Envelope(SITE, f"sale:{SITE}:o{n}", START_MS, START_MS, "full", event)
@@ -98,7 +98,7 @@ written = st.one_of(
     st.builds(
         lambda n, at: encode(cart(f"c{n}", at, close=True)), st.integers(0, 2), st.integers(0, 5)
     ),
-    st.builds(lambda n, amount: encode(sale(n, amount)), st.integers(0, 2), st.integers(1, 2)),
+    st.builds(lambda n, amount: encode(sold(n, amount)), st.integers(0, 2), st.integers(1, 2)),
     st.builds(lambda n, at: encode(again(n, at)), st.integers(0, 9), st.integers(0, 5)),
     st.builds(lambda n: encode(view(f"v{n}")), st.integers(0, 3)),
     st.just(b"rubbish"),
@@ -120,3 +120,26 @@ def test_what_was_only_followed_counts_as_much_as_what_was_judged(
         following.follow(record)
     for record in records[len(done) :]:
         assert following.see(record) == judging.see(record)
+
+
+def sale(invoice: str, amount: int) -> bytes:
+    made = lead(f"s-{invoice}", "u1")
+    event = {**made.event, "type": "sale", "invoiceId": invoice, "amount": amount}
+    return encode(replace(made, event=event, dedup_key=f"invoice|{invoice}"))
+
+
+def test_what_sales_said_is_remembered_as_far_back_as_the_window_reaches_and_no_further() -> None:
+    window = window_of(DedupSettings(window_records=10), 1)
+    judging = Judge(NAME, There(), settings(), {SITE: frozenset({NAME})}, window)
+
+    def verdict(offset: int, invoice: str, amount: int) -> object:
+        judged = judging.see(Record(0, offset, START_MS, sale(invoice, amount)))
+        assert judged is not None
+        return judged.verdict
+
+    for offset in range(100):
+        assert isinstance(verdict(offset, f"o-{offset}", 100), Item)
+    assert verdict(100, "o-95", 200) == Done(Outcome.DUPLICATE, Reason.DIFFERS)
+    assert verdict(101, "o-96", 100) == Done(Outcome.DUPLICATE, Reason.REPEATED)
+    assert isinstance(verdict(102, "o-1", 300), Item), "the window no longer reaches it"
+    assert len(judging._terms) <= len(window)

@@ -139,3 +139,15 @@ def test_after_a_refusal_fewer_share_a_request() -> None:
         lanes.again(each, 0.0)
     assert len(lanes.take(0.0, LIMITS)) == 2
     assert len(lanes.take(0.0, LIMITS)) == 2
+
+
+def test_one_that_goes_while_it_waits_behind_another_of_its_key_changes_nothing_for_that() -> None:
+    lanes = Lanes(0.0)
+    first, second, third = (entry(offset, "a", "k1") for offset in range(3))
+    for each in (first, second, third):
+        lanes.add(each, 0.0)
+    lanes.remove(second)
+    assert lanes.take(1.0, LIMITS) == [first]
+    assert lanes.take(1.0, LIMITS) == []
+    lanes.remove(first)
+    assert lanes.take(1.0, LIMITS) == [third]

@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
+from gateway.adapters.memory import MemoryAssignment
 from gateway.model.envelope import encode
+from gateway.model.journal import Answer, Settled
+from gateway.model.journal import encode as encode_entry
 from gateway.model.outcome import Outcome
-from gateway.ports import Draft, Log
+from gateway.ports import Draft, Log, Record, Span
 from tests.unit.deliver.world import Behaviour, There, World, cart, view
 from tests.virtual import run
 
@@ -76,5 +81,73 @@ def test_an_attempt_cancelled_before_its_first_step_gives_its_place_back() -> No
         await world.publish(view("v2"))
         await world.until(lambda: world.there.ids("views") == ["v2"])
         await world.kill()
+
+    run(main)
+
+
+def test_what_another_destination_wrote_in_the_outcome_log_is_nobodys_but_its_own() -> None:
+    async def main() -> None:
+        world = World()
+        await world.publish(view("v1"), view("v2"))
+        theirs = Answer("other", 0, (Settled(0, Outcome.DELIVERED),))
+        await world.buffer.publish(Log.OUTCOMES, [Draft(0, encode_entry(theirs))])
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("views") == ["v1", "v2"]
+
+    run(main)
+
+
+def test_outcomes_that_retention_removes_while_a_successor_begins_to_read_stop_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        world = World()
+        await world.publish(view("v1"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        span = world.buffer.span
+
+        async def then_trimmed(log: Log, partition: int) -> Span:
+            told = await span(log, partition)
+            if log is Log.OUTCOMES:
+                world.buffer.trim(Log.OUTCOMES, 0, told.next)
+            return told
+
+        monkeypatch.setattr(world.buffer, "span", then_trimmed)
+        await world.publish(view("v2"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("views") == ["v1", "v2"]
+
+    run(main)
+
+
+def test_a_successor_waits_for_a_log_that_gives_nothing_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        world = World()
+        await world.publish(view("v1"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        read, empty = MemoryAssignment.read, iter([True, True])
+
+        async def late(of: MemoryAssignment, offset: int, limit: int, wait: float) -> list[Record]:
+            if next(empty, False):
+                await asyncio.sleep(wait)
+                return []
+            return await read(of, offset, limit, wait)
+
+        monkeypatch.setattr(MemoryAssignment, "read", late)
+        await world.publish(view("v1"), view("v2"))
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("views") == ["v1", "v2"], "v1 again is known for a copy"
 
     run(main)

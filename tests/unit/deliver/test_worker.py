@@ -426,6 +426,41 @@ def test_where_the_count_cut_the_window_short_an_old_view_is_in_doubt() -> None:
     run(main)
 
 
+def test_who_is_to_end_finishes_what_is_in_flight_begins_nothing_new_and_commits() -> None:
+    async def main() -> None:
+        world = World(There(behave=iter(["slow"])), concurrency=1, batch_events=1)
+        await world.publish(view("v1"), view("v2"))
+        world.start()
+        await world.until(lambda: bool(world.there.requests))
+        await world.stop()
+        assert world.there.ids("views") == ["v1"]
+        assert (await world.fates())["v1"].outcome is Outcome.DELIVERED
+        assert world.committed_offset() == 1
+        world.start()
+        await world.until_settled()
+        await world.stop()
+        assert world.there.ids("views") == ["v1", "v2"]
+
+    run(main)
+
+
+def test_a_restart_knows_too_that_the_count_cut_the_window_short() -> None:
+    async def main() -> None:
+        world = World(dedup=DedupSettings(window_records=3))
+        await world.publish(*(view(f"v{n}") for n in range(4)))
+        world.start()
+        await world.until_settled()
+        await world.kill()
+        world.start()
+        await world.publish(view("old", -1000))
+        await world.until_settled()
+        await world.stop()
+        assert (await world.fates())["old"].reason is Reason.UNKNOWN
+        assert "old" not in world.there.ids("views")
+
+    run(main)
+
+
 @pytest.mark.logs_errors("gone before delivery")
 def test_records_that_are_gone_are_counted_and_said(caplog) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
     async def main() -> None:

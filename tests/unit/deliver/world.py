@@ -14,7 +14,7 @@ from gateway.deliver.consume import Deliver
 from gateway.deliver.settings import DestinationSettings
 from gateway.deliver.steady import SteadyClock
 from gateway.deliver.worker import House
-from gateway.model import journal
+from gateway.model import dead, journal
 from gateway.model.attempt import Again, Done, Item, Reply, Request, Skip, Verdict
 from gateway.model.envelope import Derived, Envelope, encode
 from gateway.model.instant import format_ms
@@ -96,7 +96,7 @@ def routing_key(envelope: Envelope) -> str:
 
 
 _AGAIN: dict[Behaviour, Again] = {
-    "unreachable": Again(Reason.UNREACHABLE),
+    "unreachable": Again(Reason.UNREACHABLE, detail="no connection"),
     "forbidden": Again(Reason.UNAUTHORIZED, detail="HTTP 401"),
     "limited": Again(Reason.RATE_LIMITED, 600.0),
 }
@@ -255,6 +255,10 @@ class World:
                     self.check_alive()
                     await asyncio.sleep(1)
 
+    def committed_offset(self, partition: int = 0) -> int | None:
+        position = self.buffer.committed(NAME, partition)
+        return None if position is None else position.offset
+
     async def _committed(self, partition: int) -> bool:
         span = await self.buffer.span(Log.EVENTS, partition)
         position = self.buffer.committed(NAME, partition)
@@ -266,6 +270,15 @@ class World:
             records = await self.buffer.read(Log.OUTCOMES, partition, 0, 1_000_000)
             found += [(partition, journal.decode(record.value)) for record in records]
         return found
+
+    async def letters(self) -> list[dead.DeadLetter]:
+        """Every dead letter."""
+        found = [
+            dead.decode(record.value)
+            for partition in range(self.buffer.partitions)
+            for record in await self.buffer.read(Log.DEAD, partition, 0, 1_000_000)
+        ]
+        return [each for each in found if isinstance(each, dead.DeadLetter)]
 
     async def postponed(self) -> list[Postponed]:
         """Every try that was put off, in order."""

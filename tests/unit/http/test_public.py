@@ -18,7 +18,7 @@ from gateway.http.public import PIXEL
 from gateway.ingest import Problem
 from gateway.metrics import REQUEST_SECONDS
 from gateway.ports import Log
-from tests.unit.http.conftest import ORIGIN, Gateway, page, request, told
+from tests.unit.http.conftest import NOW, ORIGIN, Gateway, page, request, told
 
 BAD = {"type": "page"}
 SERVER = {"Authorization": "Bearer sk_secret", "Origin": ""}
@@ -192,6 +192,26 @@ async def test_a_trusted_proxy_says_whose_request_it_is(gateway: Gateway) -> Non
     assert [each.status for each in answers] == [204, 204, 429, 429]
 
 
+@pytest.mark.parametrize(
+    "http_settings",
+    [{"requests_per_second": 1, "trusted_proxies": ["127.0.0.1"]}],
+    indirect=True,
+)
+async def test_what_a_proxy_adds_as_a_line_of_its_own_counts_before_the_clients_claim(
+    gateway: Gateway,
+) -> None:
+    body = orjson.dumps(request())
+    statuses = []
+    for claim in (b"192.0.2.8", b"192.0.2.9"):
+        head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        sent = b"Origin: https://shop.example\r\nContent-Type: text/plain\r\n"
+        hops = b"X-Forwarded-For: " + claim + b"\r\nX-Forwarded-For: 192.0.2.1\r\n"
+        size = b"Content-Length: %d\r\n\r\n" % len(body)
+        answer = await raw(gateway, head + sent + hops + size + body)
+        statuses.append(answer.split(b" ", 2)[1])
+    assert statuses == [b"204", b"429"]
+
+
 @pytest.mark.parametrize("http_settings", [{"body_seconds": 0.05}], indirect=True)
 async def test_a_body_that_stalls_is_answered_408(gateway: Gateway) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -304,7 +324,12 @@ async def test_with_full_consent_ids_are_remembered_in_cookies_out_of_scripts_re
     body = request(consent="full", visitorId="v;1 å", clickId="k", contactId="c")
     answer = await gateway.post(body)
     cookies = answer.headers.getall("Set-Cookie")
-    names = {"gateway_visitor": "v%3B1%20%C3%A5", "gateway_contact": "c", "gateway_click": "k"}
+    since = f"~{NOW}"
+    names = {
+        "gateway_visitor": "v%3B1%20%C3%A5",
+        "gateway_contact": f"c{since}",
+        "gateway_click": "k",
+    }
     rest = "; Max-Age=34560000; Path=/; HttpOnly; Secure; SameSite=Lax"
     assert cookies == [f"{name}={value}{rest}" for name, value in names.items()]
     brought = "; ".join(each.partition(";")[0] for each in cookies)
@@ -341,6 +366,7 @@ async def test_with_less_consent_no_cookie_is_set_or_used_and_what_came_is_delet
         ("", {}),
         ("a=b", {}),
         ("gateway_visitor=", {}),
+        ("gateway_contact=~12", {}),
         ("gateway_visitor=" + "v" * 101, {}),
         ("gateway_contact=" + "c" * 65, {}),
         ("gateway_visitor=%00", {}),
@@ -352,11 +378,29 @@ async def test_with_less_consent_no_cookie_is_set_or_used_and_what_came_is_delet
 def test_a_cookie_that_cannot_be_an_id_is_not_believed(
     header: str | None, found: dict[str, str]
 ) -> None:
-    assert read_cookies(header) == found
+    assert read_cookies(header) == (found, None)
+
+
+def test_a_contacts_cookie_says_since_when() -> None:
+    pair = set_cookie("contactId", "c~1 å", 1234).partition(";")[0]
+    assert read_cookies(pair) == ({"contactId": "c~1 å"}, 1234)
+    assert read_cookies("gateway_contact=c") == ({"contactId": "c"}, 0)
+    assert read_cookies("gateway_contact=c~x") == ({"contactId": "c~x"}, 0)
+    assert read_cookies("gateway_contact=c~" + "9" * 16) == ({"contactId": "c~" + "9" * 16}, 0)
+
+
+async def test_a_contacts_cookie_keeps_its_time_while_the_contact_stays(gateway: Gateway) -> None:
+    for cookie, since in (("c~5", 5), ("d~5", NOW), ("c", 0)):
+        answer = await gateway.post(
+            request(page(since), consent="full", contactId="c"),
+            {"Cookie": f"gateway_contact={cookie}"},
+        )
+        (header,) = answer.headers.getall("Set-Cookie")
+        assert header.startswith(f"gateway_contact=c~{since};")
 
 
 def test_a_cookie_can_hold_any_id_and_nothing_else() -> None:
-    header = set_cookie("visitorId", "v; Domain=evil\r\nX: 1")
+    header = set_cookie("visitorId", "v; Domain=evil\r\nX: 1", 0)
     assert header.startswith("gateway_visitor=v%3B%20Domain%3Devil%0D%0AX%3A%201; Max-Age=")
 
 
@@ -540,6 +584,20 @@ async def test_a_header_that_is_too_long_is_answered_431(gateway: Gateway) -> No
     assert b" 431 " in answer.splitlines()[0]
 
 
+async def test_too_many_headers_are_answered_431(gateway: Gateway) -> None:
+    many = b"".join(b"X-%d: a\r\n" % number for number in range(129))
+    answer = await raw(gateway, b"GET / HTTP/1.1\r\n" + many + b"\r\n")
+    assert b" 431 " in answer.splitlines()[0]
+    assert b"more than 128 headers" in answer
+
+
+async def test_what_nobody_can_expect_is_answered_400_in_plain_words(gateway: Gateway) -> None:
+    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: wonders\r\n\r\n"
+    answer = await raw(gateway, head)
+    assert b" 400 " in answer.splitlines()[0]
+    assert b'"error":"bad_request"' in answer
+
+
 async def test_what_is_no_http_is_answered_400(gateway: Gateway) -> None:
     answer = await raw(gateway, b"\x16\x03\x01\x02\x00\x01\r\n\r\n")
     assert b" 400 " in answer.splitlines()[0]
@@ -573,18 +631,20 @@ def test_every_problem_has_an_answer_in_plain_words() -> None:
 @pytest.mark.parametrize(
     ("remote", "forwarded", "expected"),
     [
-        ("192.0.2.1", None, "192.0.2.1"),
+        ("192.0.2.1", "", "192.0.2.1"),
         ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
         ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", "6.6.6.6, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "rubbish", "unknown"),
-        ("2001:db8:1:2:3::4", None, "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:3::4", "", "2001:db8:1:2::/64"),
+        ("::ffff:192.0.2.1", "", "192.0.2.1"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
         (None, "1.2.3.4", "unknown"),
     ],
 )
 def test_a_client_is_the_nearest_address_that_is_no_trusted_proxy(
-    remote: str | None, forwarded: str | None, expected: str
+    remote: str | None, forwarded: str, expected: str
 ) -> None:
     from ipaddress import ip_network  # noqa: PLC0415 - used here only
 

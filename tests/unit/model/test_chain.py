@@ -1,5 +1,6 @@
 """From mailbox to sale: what is linked, by which field, and where it ends."""
 
+from dataclasses import replace
 from typing import Any
 
 from gateway.model.chain import MOST_EVENTS, MOST_LOOKUPS, Chain, chain_of
@@ -48,7 +49,20 @@ def test_a_sale_leads_back_to_the_mail_piece_and_tells_it_in_order() -> None:
     assert by["e-5"] == ("customerId",)
     assert by["e-3"] == ("clickId", "visitorId")
     assert "mailReference" in by["e-1"]
+    assert chain.ids() == {
+        "mailReference": ("m-1",),
+        "orderId": ("letter_1",),
+        "clickId": ("k-1",),
+        "customerId": ("u-1",),
+        "visitorId": ("v-2", "v-1"),
+        "cartReference": ("c-1",),
+    }
     assert not chain.cut
+
+
+def test_a_sale_that_cannot_be_read_leads_nowhere_and_an_earlier_one_does() -> None:
+    assert chain_of([replace(SALE, record=b"rubbish")]) is None
+    assert chain_of([replace(SALE, record=b"rubbish"), SALE]) is not None
 
 
 def test_later_events_other_sites_and_other_fields_with_the_same_text_stay_out() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.model.keys import answer_key, close_key, dedup_key, recent_key, routing_key
+from gateway.model.routing import partition_of
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
@@ -70,3 +71,8 @@ def test_all_of_a_mail_piece_stays_together_whatever_its_metadata_tells() -> Non
     copy = {**visit, "visitorId": "v-1", "customerId": "u-1", "sessionId": "s-1"}
     assert routing_key(visit, {}) == routing_key(copy, {}) == "letter_1"
     assert routing_key(event("mail_order", orderId="letter_1"), {}) == "letter_1"
+
+
+def test_the_partition_is_the_keys_crc_32_in_every_version() -> None:
+    assert partition_of("123456789", 1 << 32) == 0xCBF43926  # CRC-32's published check value
+    assert partition_of("123456789", 12) == 0xCBF43926 % 12

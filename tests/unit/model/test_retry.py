@@ -72,7 +72,10 @@ def test_no_retry_after_breaks_anything(header: str) -> None:
 )
 def test_a_status_that_means_later(status: int, reason: Reason) -> None:
     again = transient(Answered(status, "7", b""), NOW_MS)
-    assert again == Again(reason, 7.0, f"HTTP {status}")
+    assert again is not None
+    assert (again.reason, again.after_seconds) == (reason, 7.0)
+    assert again.detail.startswith(f"HTTP {status}")
+    assert ("is the key right" in again.detail) == (reason is Reason.UNAUTHORIZED)
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 400, 404, 409, 422])
@@ -111,12 +114,14 @@ def test_a_success_between_failures_keeps_it_closed() -> None:
     assert not breaker.is_open
 
 
-@given(st.floats(0.1, 1000), st.lists(st.floats(0, 2), max_size=200))
-def test_a_bucket_never_gives_more_than_its_rate(rate: float, pauses: list[float]) -> None:
-    bucket, now, taken = Bucket(rate, 0), 0.0, 0
+@given(st.floats(0.1, 1000), st.floats(0, 1), st.lists(st.floats(0, 2), max_size=200))
+def test_a_bucket_never_gives_more_than_its_rate_and_burst(
+    rate: float, burst_seconds: float, pauses: list[float]
+) -> None:
+    bucket, now, taken = Bucket(rate, 0, burst_seconds), 0.0, 0
     for pause in pauses:
         now += pause
         while bucket.wait_seconds(now) == 0:
             bucket.take()
             taken += 1
-    assert taken <= max(1.0, rate) + rate * now + 1e-6
+    assert taken <= max(1.0, rate * burst_seconds) + rate * now + 1e-6

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.checks import facts
+from gateway.settings.checks import facts, hand_over_seconds
 from gateway.settings.load import Examined, examine, load
 
 DESTINATIONS = """
@@ -112,6 +112,11 @@ def test_a_sound_configuration_has_no_problem(tmp_path: Path) -> None:
             "has the port of [http]",
         ),
         (
+            SITE + DESTINATIONS + '[console]\nindex_path = "data/buffer.db"\n',
+            "console.index_path",
+            "is the file of the log (buffer.path)",
+        ),
+        (
             SITE.replace('["archive"]', '["archive", "more"]')
             + DESTINATIONS
             + DESTINATIONS.replace("archive", "more"),
@@ -189,6 +194,15 @@ def test_a_warning_leaves_the_settings_usable(
 def test_free_ports_do_not_collide(tmp_path: Path) -> None:
     listen = '[http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
     assert not examined(tmp_path, SITE + DESTINATIONS + listen).problems
+
+
+def test_a_hand_over_may_take_as_long_as_the_slowest_answer_and_ten_seconds(
+    tmp_path: Path,
+) -> None:
+    text = SITE + DESTINATIONS + "timeout_seconds = 25\n"
+    settings = examined(tmp_path, text).settings
+    assert settings is not None
+    assert hand_over_seconds(settings) == 35
 
 
 def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Path) -> None:

@@ -75,7 +75,17 @@ def test_a_variable_below_a_value_is_told(tmp_path: Path) -> None:
 
 def test_variables_that_kubernetes_adds_for_a_service_are_not_ours(tmp_path: Path) -> None:
     environment = {"GATEWAY_PORT": "tcp://10.0.0.1:80", "GATEWAY_SERVICE_HOST": "10.0.0.1"}
-    assert not examine(written(tmp_path), environment).errors
+    environment["GATEWAY_CONSOLE_SERVICE_PORT"] = environment["GATEWAY_CONSOLE_PORT"] = "80"
+    assert not examine(written(tmp_path), environment).problems
+
+
+def test_a_variable_with_one_underscore_too_few_is_told(tmp_path: Path) -> None:
+    found = examine(written(tmp_path), {"GATEWAY_BUFFER_KIND": "kafka", "GATEWAY_SITES": "{}"})
+    assert [(each.place, each.remedy.split()[-1]) for each in found.warnings] == [
+        ("GATEWAY_BUFFER_KIND", "GATEWAY_BUFFER__KIND"),
+        ("GATEWAY_SITES", "GATEWAY_SITES__NAME"),
+    ]
+    assert not found.errors
 
 
 def test_a_file_of_the_secrets_folder_overrides_the_file_and_a_variable_overrides_both(

@@ -26,6 +26,7 @@ from gateway.model.outcome import Outcome, Reason
 REMEMBERED_SECONDS = 600_000.0
 """Dub knows leads and invoices again for 7 days; less an hour for slow requests and clocks."""
 
+_FORGETS = "after 7 days"
 _ENDPOINTS = {LEAD: "track/lead", SALE: "track/sale", CUSTOMER: "customers"}
 
 
@@ -122,7 +123,7 @@ def _lead_taken(item: Item, said: dict[str, Any]) -> Said | None:
         return Done(Outcome.DELIVERED)
     if item.body["mode"] == "deferred":
         return Done(Outcome.DELIVERED, Reason.UNCONFIRMED, "Dub named no link")
-    return repeated(item, "after 7 days")
+    return repeated(item, _FORGETS)
 
 
 def _no_repetition(_item: Item, _answer: Answered) -> None:
@@ -130,5 +131,10 @@ def _no_repetition(_item: Item, _answer: Answered) -> None:
 
 
 CURRENT = Dialect(
-    {LEAD: _lead, SALE: _sale, CUSTOMER: _customer}, _ENDPOINTS, _call, _taken, _no_repetition
+    {LEAD: _lead, SALE: _sale, CUSTOMER: _customer},
+    _ENDPOINTS,
+    _call,
+    _taken,
+    _no_repetition,
+    _FORGETS,
 )

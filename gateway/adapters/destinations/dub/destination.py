@@ -109,7 +109,7 @@ class DubDestination:
         if succeeded(answer.status):
             said = self._dialect.taken(item, json_object(answer.body))
         else:
-            said = refused(item, answer)
+            said = refused(item, answer, self._dialect.forgets)
         if isinstance(said, Awaits):
             return self._waiting.again(item, said)
         return said or _UNREADABLE

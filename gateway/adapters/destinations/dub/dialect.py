@@ -58,14 +58,16 @@ class Dialect:
     """What a success says; None where it can't be read."""
     known: Callable[[Item, Answered], Done | None]
     """Whether an error answer says that Dub has the item already."""
+    forgets: str
+    """When Dub no longer takes a lead for the repetition of one that it has noted."""
 
 
-def refused(item: Item, answer: Answered) -> Said:
-    """Return what an error answer says that is not the same everywhere."""
+def refused(item: Item, answer: Answered, forgets: str) -> Said:
+    """Return what an error answer says that is not the same everywhere; `forgets` as in Dialect."""
     said = json_object(answer.body)
     message = message_of(said)
     if answer.status == HTTPStatus.NOT_FOUND and message.startswith(_ABOUT_THE_EVENT):
-        return _not_found(item, message)
+        return _not_found(item, message, forgets)
     # No click and nobody known under that id: nobody to attribute the lead to.
     if answer.status == HTTPStatus.BAD_REQUEST and item.body.get("clickId") == "":
         return Done(Outcome.UNATTRIBUTED, Reason.UNKNOWN_CUSTOMER, message)
@@ -75,12 +77,13 @@ def refused(item: Item, answer: Answered) -> Said:
     return wrong_setting(answer) or dead
 
 
-def _not_found(item: Item, message: str) -> Said:
+def _not_found(item: Item, message: str, forgets: str) -> Said:
     match item.kind:
         case "lead":
             # Dub notes a lead before it looks up the click, and takes a second try for its
             # repetition, which records nothing; so there is none.
-            return Done(Outcome.DEAD, Reason.UNKNOWN_CLICK, message)
+            detail = f"{message} (Dub has noted the lead: replayed {forgets} it may count)"
+            return Done(Outcome.DEAD, Reason.UNKNOWN_CLICK, detail)
         case "sale":
             return Awaits(message, soon=message.startswith("Lead "))
         case _:

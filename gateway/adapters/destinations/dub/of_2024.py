@@ -31,6 +31,7 @@ from gateway.model.outcome import Outcome, Reason
 REMEMBERED_SECONDS = 3000.0
 """Dub knows a lead again for an hour; less ten minutes for slow requests and clocks."""
 
+_FORGETS = "after an hour"
 _ENDPOINTS = {LEAD: "track/lead", SALE: "track/sale", CUSTOMER: "track/customer"}
 _REPEATED = "Rate limit exceeded for customer "
 """How the message of a repeated lead's 429 begins; that of too many requests is another."""
@@ -105,9 +106,14 @@ def _repeated(item: Item, answer: Answered) -> Done | None:
         return None
     if not message_of(json_object(answer.body)).startswith(_REPEATED):
         return None
-    return repeated(item, "after an hour")
+    return repeated(item, _FORGETS)
 
 
 OF_2024 = Dialect(
-    {LEAD: _lead, SALE: _sale, CUSTOMER: _customer}, _ENDPOINTS, _call, _taken, _repeated
+    {LEAD: _lead, SALE: _sale, CUSTOMER: _customer},
+    _ENDPOINTS,
+    _call,
+    _taken,
+    _repeated,
+    _FORGETS,
 )

@@ -32,8 +32,8 @@ class DubSettings(DestinationSettings):
     batch_events: Literal[1] = 1
     """Dub has no batches."""
     rate_per_second: Annotated[float, Field(gt=0)] = 19.5
-    """The Business plan allows 1,200 requests in any minute per key: 60 times this and one
-    second's burst stay just below. The Advanced plan's 3,000 leave room for 49."""
+    """The Business plan allows 1,200 requests in any minute per key: 60 times this and a
+    burst stay just below. The Advanced plan's 3,000 leave room for 49."""
     concurrency: Annotated[int, Field(ge=1, le=256)] = 10
 
     @field_validator("payment_processor")

@@ -71,6 +71,64 @@ def test_a_new_round_reads_no_further_than_what_is_known() -> None:
     run(main)
 
 
+def test_two_gateways_that_poll_one_account_at_once_count_everything_once() -> None:
+    """One replica polls; should there be two for a while, their copies are told by the window."""
+
+    async def main() -> None:
+        office = Office(partitions=2)
+        for round_ in range(3):
+            fill(office, 70, 3)
+            for name in office.house.orders:
+                status = ("printing", "processed_for_delivery", "completed")[round_]
+                office.house.orders[name] = order(name, status, START_MS + round_)
+            first = office.puller
+            office.begin()
+            await asyncio.gather(first.poll(), office.puller.poll())
+        counted = await office.counted()
+        assert len(await office.written()) > len(counted) == 3 * 70 + 3 * 3
+        assert len({each["id"] for each in counted}) == len(counted)
+
+    run(main)
+
+
+def test_polling_keeps_to_its_own_rate() -> None:
+    async def main() -> None:
+        office = Office(rate_per_second=2)
+        fill(office, 950)
+        begun = asyncio.get_running_loop().time()
+        await office.puller.poll()
+        took_seconds = asyncio.get_running_loop().time() - begun
+        assert len(office.house.asked) <= 2 * (took_seconds + 2)
+        assert took_seconds > 5
+
+    run(main)
+
+
+def test_a_row_that_makes_no_sense_is_left_out_and_the_rest_is_found() -> None:
+    async def main() -> None:
+        office = Office()
+        fill(office, 3)
+        rubbish: Any
+        for number, rubbish in enumerate((None, True, "x" * 200, {"a": 1}, [])):
+            odd = {**visit(100 + number, "letter_0", START_MS), "orderID": rubbish}
+            office.house.visits["tracker_1"].append(odd)
+            name = f"letter_odd{number}"
+            office.house.orders[name] = {
+                "id": name,
+                **dict.fromkeys(("status", "metadata", "createdAt", "updatedAt"), rubbish),
+            }
+            office.house.events.append(
+                {"id": f"event_{number}", "type": "letter.updated", "data": rubbish}
+            )
+        await office.puller.poll()
+        found = ids(await office.written())
+        assert {f"tracker_visit_{number}" for number in range(3)} <= set(found)
+        assert len([each for each in found if each.startswith("letter_odd")]) == 5
+        assert not any("_10" in each for each in found)
+
+    run(main)
+
+
 def test_only_the_trackers_that_are_set_are_polled() -> None:
     async def main() -> None:
         office = Office(trackers=("tracker_1", "tracker_gone"))

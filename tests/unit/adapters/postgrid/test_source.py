@@ -35,8 +35,7 @@ class Office:
             site="shop",
             api_key=SecretStr("test_sk_1"),
             webhook_secrets=(SecretStr(SECRET),),
-            rate_per_second=1000,
-            **settings,
+            **{"rate_per_second": 1000, **settings},
         )
         self.begin()
 
@@ -92,6 +91,27 @@ def test_an_order_in_both_formats_is_one_event_and_no_more_when_postgrid_repeats
         [event] = await office.written()
         assert event["customerId"] == "u-1"
         assert event["consent"] == "full"
+
+    run(main)
+
+
+def test_orders_of_return_envelopes_are_told_of_by_webhooks_and_by_the_listing_of_events() -> None:
+    async def main() -> None:
+        office = Office()
+        name = "return_envelope_order"
+        placed = order(f"{name}_1", "placed", START_MS, quantityOrdered=100)
+        filled = {**placed, "status": "filled"}  # at once: how far it is decides
+        assert await office.hook(f"{name}.created", placed) is Hook.TAKEN
+        assert await office.hook(f"{name}.updated", filled) is Hook.TAKEN
+        assert await office.hook(f"{name}.created", placed) is Hook.KNOWN
+        other = order(f"{name}_2", "placed", START_MS)
+        office.house.events.append(
+            {"id": "event_1", "type": f"{name}.created", "data": other, "createdAt": None}
+        )
+        await office.puller.poll()
+        events = await office.written()
+        assert {each["kind"] for each in events} == {name}
+        assert sorted(statuses(events)) == ["filled", "placed", "placed"]
 
     run(main)
 
@@ -181,6 +201,35 @@ def test_kinds_that_make_no_event_are_told_apart_from_what_is_not_signed() -> No
         old = token("letter.created", {}, SECRET, START_MS - DAY_MS)
         assert await office.source.receive(old, {}) is Hook.STALE
         assert await office.written() == []
+
+    run(main)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [None, 7, "x", [], {}, True, -1.5, "\u0000", "a\nb", "é" * 3000, "../..", nested(200)],
+    ids=lambda each: repr(each)[:20],
+)
+def test_whatever_postgrid_signs_has_an_end_and_makes_a_valid_event_or_none(rubbish: Any) -> None:
+    async def main() -> None:
+        office = Office()
+        fields = ("id", "status", "imbDate", "metadata", "createdAt", "updatedAt", "live")
+        for name in fields:
+            await office.hook("letter.updated", {**order("letter_1", "x", START_MS), name: rubbish})
+        for name in ("id", "tracker", "orderID", "device", "ipAddress", "createdAt", "live"):
+            await office.hook("tracker.visited", {**visit(1, "letter_1", START_MS), name: rubbish})
+        await office.hook("letter.updated", rubbish)
+        for event in await office.written():
+            assert event["type"] in {"mail_order", "mail_visit"}
+            assert 0 < len(event["id"]) <= 64
+            assert len(orjson.dumps(event)) < 65_536
 
     run(main)
 
