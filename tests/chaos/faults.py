@@ -21,10 +21,13 @@ from gateway.sandbox.faults import (
 )
 from tests.chaos.replay import replay_refused
 from tests.chaos.world import SESSION_SECONDS, TIMEOUT_SECONDS, World
+from tests.gateways import eventually
 
 Strike = Callable[[World], Awaitable[str]]
 """Does it, waits until it is over, and says what it was."""
 
+LETTERS_SECONDS = 60
+_BURIED = 'gateway_dead_letters_total{{destination="{}",reason="refused"}}'
 LONGEST_JUMP_SECONDS = 3 * 3600
 
 
@@ -123,6 +126,22 @@ async def destination_refuses(world: World) -> str:
     """All or some of what is sent, for good: the rest of a batch must go through."""
     status, every = world.rng.choice((400, 422)), world.rng.choice((1, 2))
     return await _at_fault(world, AnswerStatus(status=status, every=every), 3.0)
+
+
+async def refused_from_the_start(world: World) -> str:
+    """Refuse everything until there are dead letters of it, while all is still up."""
+    boards = [app[CONTROL].faults for app in (world.there.voyado, world.there.dub)]
+    for board in boards:
+        board.add(AnswerStatus(status=400))
+
+    async def buried() -> bool:
+        found = await world.gateway.metrics()
+        return all(found.get(_BURIED.format(name), 0) > 0 for name in ("voyado", "dub"))
+
+    await eventually(buried, LETTERS_SECONDS, "letters of what was refused")
+    for board in boards:
+        board.clear()
+    return "Voyado and Dub: status 400 until they had letters"
 
 
 async def _at_fault(world: World, fault: Fault, seconds: float) -> str:

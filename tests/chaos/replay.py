@@ -15,7 +15,7 @@ MOST_ASKED_AGAIN = 300
 async def replay_refused(world: World, seconds: float = WAIT_SECONDS) -> str:
     """Replay what was refused; say what came of it. After so long the command is killed."""
     told = await _dead_letters(world, seconds, "replay", "--reason", "refused", "--rate", "1000")
-    return told.strip().rpartition("\n")[2] or "killed"
+    return _summary(told) or "killed"
 
 
 async def ask_again(world: World) -> None:
@@ -33,7 +33,11 @@ async def ask_again(world: World) -> None:
     places = [orjson.loads(line)["id"] for line in listed.splitlines() if line.startswith("{")]
     if places:
         told = await _dead_letters(world, WAIT_SECONDS, "replay", *places)
-        assert told.strip() == f"{len(places)} replayed or dropped before", told
+        assert _summary(told) == f"{len(places)} replayed or dropped before", told
+
+
+def _summary(told: str) -> str:
+    return told.strip().rpartition("\n")[2]
 
 
 async def _dead_letters(world: World, seconds: float, *arguments: str) -> str:

@@ -13,6 +13,7 @@ from tests.chaos.faults import (
     destination_refuses,
     letters_replayed,
     possible,
+    refused_from_the_start,
 )
 from tests.chaos.replay import ask_again, replay_refused
 from tests.chaos.world import World, world
@@ -41,7 +42,7 @@ async def _under_load(there: World, say: Say) -> None:
     sending = asyncio.ensure_future(there.load.send(there.gateway))
     kinds: tuple[list[Strike], ...] = (possible(there), [destination_at_fault], REPLAYING)
     try:
-        say(f"  - {await destination_refuses(there)}")  # while all is up: there will be letters
+        say(f"  - {await refused_from_the_start(there)}")
         await asyncio.gather(*(_strike(there, each, sending, say) for each in kinds))
         await sending
     finally:
