@@ -6,6 +6,7 @@ what is older it reads in the logs themselves, as far as bounds allow, and says 
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,18 +131,64 @@ class Summary:
     destinations: tuple[Standing, ...]
 
 
-class _Search:
-    """One search of the logs, what it found, and what it may still cost."""
+class _Search(ABC):
+    """One search of the logs, and what it may still cost."""
 
-    def __init__(self, value: str, deadline: float) -> None:
-        self.value = value
-        self.needle = orjson.dumps(value)[1:-1]
-        self.found: list[Taken] = []
+    def __init__(self, routes: Routes) -> None:
         self.left = SEARCH_RECORDS
-        self._deadline = deadline
+        self._routes = routes
+        self._deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS
 
     def may_go_on(self) -> bool:
         return self.left > 0 and asyncio.get_running_loop().time() < self._deadline
+
+    @abstractmethod
+    def look(self, partition: int, block: Sequence[Record]) -> None:
+        """Look through a block of `events`; the next one lies before it."""
+
+    def read(self, partition: int, record: Record) -> Taken:
+        place = Place(partition, record.offset)
+        return read_event(place, record.time_ms, record.value, self._routes)
+
+
+class _ForId(_Search):
+    """Looks for what bears an id."""
+
+    def __init__(self, value: str, routes: Routes) -> None:
+        super().__init__(routes)
+        self.value = value
+        self.found: list[Taken] = []
+        self._needle = _needle(value)
+
+    def look(self, partition: int, block: Sequence[Record]) -> None:
+        for record in block:
+            if self._needle in record.value:
+                event = self.read(partition, record)
+                if self.value in event.ids and len(self.found) < TRACE_EVENTS:
+                    self.found.append(event)
+
+
+class _ForStory(_Search):
+    """Looks for what is behind a sale; what it finds leads further back."""
+
+    def __init__(self, chain: Chain, routes: Routes) -> None:
+        super().__init__(routes)
+        self._chain = chain
+
+    def look(self, partition: int, block: Sequence[Record]) -> None:
+        before: object = None
+        while before != (ids := self._chain.ids()):  # again, where a record told of new ids
+            before = ids
+            needles = [_needle(value) for values in ids.values() for value in values]
+            for record in block:
+                if any(needle in record.value for needle in needles):
+                    event = self.read(partition, record)
+                    self._chain.take([assemble(event, (), "its outcome was not looked for")])
+
+
+def _needle(value: str) -> bytes:
+    """Return how a value stands in a record, where it is a text of its own."""
+    return orjson.dumps(value)[1:-1]
 
 
 class Ledger:
@@ -400,10 +447,14 @@ class Ledger:
         events = await self._index.find(value, TRACE_EVENTS + 1)
         letters = await self._index.find_letters(value, TRACE_EVENTS)
         summary = await self.summary()
-        chain = await self._chain(events)
         searched = None
+        back_ms = before_ms or summary.reading.reach_ms
         if older or not (events or letters):
-            searched = await self._search(value, before_ms or summary.reading.reach_ms)
+            searched = await self._search(value, back_ms)
+        chain = await self._chain([*events, *(searched.events if searched else ())])
+        if chain and searched:
+            _, complete = await self._sweep(_ForStory(chain, self._routes), 0, back_ms)
+            chain.cut = chain.cut or not complete
         heard = {each.destination: each.heard_ms for each in summary.destinations}
         waits = {fate.destination for each in events for fate in each.fates if fate.waiting}
         return Trace(
@@ -423,7 +474,7 @@ class Ledger:
         )
 
     async def _chain(self, events: Sequence[Known]) -> Chain | None:
-        """Follow the links of the latest sale among events, as far as the index reaches."""
+        """Follow the links of the first sale among events, as far as the index reaches."""
         chain = chain_of(events)
         while chain and (todo := chain.todo()):
             for link in todo:
@@ -434,8 +485,7 @@ class Ledger:
 
     async def _search(self, value: str, before_ms: int) -> Searched:
         """Look where the id says that it was made, if it does; else back from `before_ms`."""
-        deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS
-        search = _Search(value, deadline)
+        search = _ForId(value, self._routes)
         await self._search_place(search)
         made_ms = _made_ms(value)
         back_to_ms, complete = before_ms, False
@@ -448,13 +498,13 @@ class Ledger:
         events.sort(key=lambda known: (known.time_ms, known.place), reverse=True)
         return Searched(tuple(events), back_to_ms, complete, SEARCH_RECORDS - search.left)
 
-    async def _search_place(self, search: _Search) -> None:
+    async def _search_place(self, search: _ForId) -> None:
         place = parse_place(search.value)
         if place and place.partition < self._buffer.partitions:
             for record in await self._between(
                 Log.EVENTS, place.partition, place.offset, place.offset + 1
             ):
-                search.found.append(read_event(place, record.time_ms, record.value, self._routes))
+                search.found.append(search.read(place.partition, record))
 
     async def _sweep(self, search: _Search, after_ms: int, before_ms: int) -> tuple[int, bool]:
         """Read `events` backwards between two instants, all partitions in step.
@@ -480,16 +530,10 @@ class Ledger:
 
     async def _search_block(self, search: _Search, partition: int, start: int, end: int) -> int:
         """Search the records from `start` to `end`; the log's time of the first of them."""
-        time_ms = 0
-        for record in await self._between(Log.EVENTS, partition, start, end):
-            time_ms = time_ms or record.time_ms
-            search.left -= 1
-            if search.needle in record.value:
-                place = Place(partition, record.offset)
-                event = read_event(place, record.time_ms, record.value, self._routes)
-                if search.value in event.ids and len(search.found) < TRACE_EVENTS:
-                    search.found.append(event)
-        return time_ms
+        block = await self._between(Log.EVENTS, partition, start, end)
+        search.left -= len(block)
+        search.look(partition, block)
+        return block[0].time_ms if block else 0
 
     async def _between(self, log: Log, partition: int, start: int, end: int) -> list[Record]:
         """Read from `start` to `end`; what retention removed meanwhile is not there."""

@@ -24,7 +24,7 @@ const TOGETHER_LIMIT = 4000;
 /** Chrome 85, Firefox 79, Safari 14. */
 const ECMA = 2021;
 /** The order of short names that compresses the collector best: found by trial, any other works. */
-const LETTERS = 'dbfxlzgysnvtSmTjVqirLHWcYkJRPpuIUZEChoAFDeNXOK_$QMwaGB';
+const LETTERS = 'dbfxlzgysnvtSmTjVqirYCWcLkBRPpuIUJEHhoAFDeNXQK_$OMwaGZ';
 const root = new URL('.', import.meta.url);
 const dist = new URL('dist/', root);
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
+from hypothesis import settings
 
 from tests.brokers import TEST_SECONDS as BROKER_TEST_SECONDS
 from tests.brokers import Broker
@@ -20,6 +21,9 @@ from tests.brokers import Broker
 ROOT = Path(__file__).parent.parent
 SYSTEM_TEST_SECONDS = 180
 LOGGERS = ("gateway", "asyncio", "aiohttp")
+# The time for the whole test is limited; one example may be slow on a busy machine.
+settings.register_profile("without_deadline", deadline=None)
+settings.load_profile("without_deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

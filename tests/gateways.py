@@ -193,7 +193,7 @@ class Gateway:
             return not any(each != 0 for each in lag.values())
 
         try:
-            await eventually(drained, seconds, "drained")
+            await eventually(drained, seconds, "drained", every=0.03)
         except AssertionError as error:
             raise AssertionError(f"{error}: {lag}; its log:\n{self.log()[-3000:]}") from None
 

@@ -67,7 +67,7 @@ class Handling:
             except ConsoleFailedError as error:
                 if not error.may_pass:
                     raise
-                click.echo(f"{error} Trying again.", err=True)
+                click.echo(f"{error} - Trying again.", err=True)
             self._client.pause(AGAIN_SECONDS)
         return self._once(ids)
 

@@ -120,7 +120,7 @@ def _news(client: ConsoleClient, cursor: str, filters: dict[str, str | None]) ->
             if not error.may_pass:
                 raise
             if not lost:
-                click.echo(f"{error} Waiting for it.", err=True)
+                click.echo(f"{error} - Waiting for it.", err=True)
             lost = True
             client.pause(_AGAIN_SECONDS)
             continue
@@ -198,13 +198,12 @@ def list_letters(
 ) -> None:
     """List dead letters, newest first."""
     asked = None if state == "all" else state
-    letters = list(_letters(client, limit, {**filters, "state": asked}))
-    if as_json:
-        for letter in letters:
-            click.echo(plain_json(letter))
-        return
-    for line in letter_table(letters):
+    letters = list(_letters(client, limit + 1, {**filters, "state": asked}))
+    shown = letters[:limit]
+    for line in map(plain_json, shown) if as_json else letter_table(shown):
         click.echo(line)
+    if len(letters) > limit:
+        click.echo(f"there are more than these {limit}: see --limit and the filters", err=True)
 
 
 def _letters(client: ConsoleClient, limit: float, filters: dict[str, str | None]) -> Iterator[Json]:

@@ -328,18 +328,20 @@ def _show_everything(
     progress = _Progress()
     rows = postgrid.each_row(source.settings, listing, params, progress.told, source.waiting)
     name = _listed(listing)
-    source.run(_print_json(rows) if as_json else _print_table(name, rows))
+    source.run(_print_json(rows, progress) if as_json else _print_table(name, rows, progress))
     progress.done()
 
 
-async def _print_json(rows: AsyncIterator[Thing]) -> None:
+async def _print_json(rows: AsyncIterator[Thing], progress: "_Progress") -> None:
     async for row in rows:
+        progress.make_room()
         click.echo(plain_json(row.wire()))
 
 
-async def _print_table(name: str, rows: AsyncIterator[Thing]) -> None:
+async def _print_table(name: str, rows: AsyncIterator[Thing], progress: "_Progress") -> None:
     """Print a table, for which all rows must be known; only what it shows of them is kept."""
     shown: list[Sequence[str]] = [cells(name, row.wire()) async for row in rows]
+    progress.make_room()
     _echo(table_of(name, shown))
 
 
@@ -357,17 +359,24 @@ class _Progress:
 
     def told(self, count: int, total: int) -> None:
         """Say it, where it takes more than a page."""
-        if self._terminal and total > count:
-            click.echo(f"\r{count} of {total} ", err=True, nl=False)
-            self._said = count
+        if self._terminal:
+            if total > count:
+                click.echo(f"\r{count} of {total} ", err=True, nl=False)
+                self._said = count
         elif count - self._said >= _PLAIN_EVERY:
             click.echo(f"{count} of {total}", err=True)
             self._said = count
+
+    def make_room(self) -> None:
+        """Take the line away where rows go to the same terminal."""
+        if sys.stdout.isatty():
+            self.done()
 
     def done(self) -> None:
         """End the line."""
         if self._terminal and self._said:
             click.echo("\r\033[K", err=True, nl=False)
+            self._said = 0
 
 
 def _status(context: click.Context, ids: tuple[str, ...], *, as_json: bool) -> None:

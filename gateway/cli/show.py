@@ -18,7 +18,7 @@ from gateway.ports import BufferUnavailableError, BufferUnusableError
 from gateway.settings.checks import facts
 from gateway.settings.load import examine
 from gateway.settings.sections import Settings
-from gateway.wiring.parts import look_at_topics
+from gateway.wiring.parts import look_at_buffer
 
 _ADDRESS = re.compile(r"https?://[^\s/?#]+(/[^\s?#]*)?")
 
@@ -35,16 +35,16 @@ def check_command(config: Path | None) -> None:
         click.echo(line_of(problem), err=True)
     if examined.settings is None:
         _refuse(len(examined.errors))
-    told = [*facts(examined.settings), *_topic_facts(examined.settings)]
+    told = [*facts(examined.settings), *_buffer_facts(examined.settings)]
     for fact in told:
         click.echo(fact)
     click.echo(f"ok: {examined.file or 'built-in defaults'}")
 
 
-def _topic_facts(settings: Settings) -> list[str]:
+def _buffer_facts(settings: Settings) -> list[str]:
     """Return what is to be said of Kafka's topics; ends the command where one is refused."""
     try:
-        look = look_at_topics(settings)
+        look = look_at_buffer(settings)
     except BufferUnavailableError as error:
         warning = f"warning: buffer: {error}; its topics were not checked"
         click.echo(printable(warning), err=True)

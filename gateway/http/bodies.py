@@ -51,6 +51,8 @@ async def _read(request: web.Request) -> bytes:
             part = await content.readany()
         except web.RequestPayloadError:
             raise DeclinedError(Trouble.BAD_REQUEST) from None
+        except ConnectionError:  # it went away, as pages do; nobody will read the answer
+            raise DeclinedError(Trouble.BODY_STALLED) from None
         parts.append(part)
         size += len(part)
         if size > MOST_BYTES:

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from gateway.adapters.destinations.dub.settings import DubSettings
 from gateway.adapters.destinations.file import FileSettings
+from gateway.adapters.destinations.voyado import VoyadoSettings
 from gateway.adapters.kafka.settings import KafkaSettings
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.listen import address_of
@@ -231,6 +233,28 @@ def _same_folders(subject: Subject) -> Found:
         taken.setdefault(path, f"[destinations.{name}]")
 
 
+def _shared_keys(subject: Subject) -> Found:
+    """Voyado and Dub count requests by the key (voyado.md 3, dub.md 2)."""
+    owners: dict[tuple[str, str], list[str]] = defaultdict(list)
+    rates: dict[tuple[str, str], float] = defaultdict(float)
+    for name, destination in subject.settings.destinations.items():
+        if isinstance(destination, VoyadoSettings | DubSettings):
+            key = (destination.base_url, destination.api_key.get_secret_value())
+            owners[key].append(name)
+            rates[key] += destination.rate_per_second
+    for key, names in owners.items():
+        usual = (
+            type(subject.settings.destinations[names[0]]).model_fields["rate_per_second"].default
+        )
+        if len(names) > 1 and rates[key] > usual:
+            yield _warning(
+                ("destinations", names[1], "rate_per_second"),
+                f"makes, with [destinations.{names[0]}], up to {rates[key]:g} requests a second by "
+                "one key, whose limit is for all of them",
+                f"lower each, to {usual:g} together (or what your plan allows), or use a key each",
+            )
+
+
 def _index_in_log(subject: Subject) -> Found:
     index, buffer = subject.settings.console.index_path, subject.settings.buffer
     if index is None or not isinstance(buffer, SqliteSettings):
@@ -324,6 +348,7 @@ _CHECKS: tuple[tuple[Callable[[Subject], Found], frozenset[str]], ...] = (
     (_retries_too_old, frozenset()),
     (_listen_twice, frozenset({"http", "admin", "console"})),
     (_same_folders, frozenset()),
+    (_shared_keys, frozenset()),
     (_index_in_log, frozenset({"buffer", "console"})),
     (_window_in_log, frozenset({"buffer", "dedup"})),
     (_retries_in_log, frozenset({"buffer", "dedup", "destinations"})),

@@ -63,6 +63,14 @@ _SHOWN = {
 }
 """Errors whose input is shown: those of numbers and closed sets, which are never secrets."""
 
+_STRUCTURES = {
+    "tuple_type": 'write a list: ["one", "two"], in a variable too',
+    "dict_type": 'write a table: {name = "value"}; in a variable {"name": "value"}',
+    "model_type": "write a table of settings",
+    "model_attributes_type": "write a table of settings",
+}
+"""What is right where something else than a plain value belongs, by the error's type."""
+
 _SHOWN_CHARACTERS = 60
 
 
@@ -115,5 +123,7 @@ def _right(error: ErrorDetails, place: Place) -> str:
         for name in names:
             if name in _FORMS:
                 return _FORMS[name]
+    if error["type"] in _STRUCTURES:
+        return _STRUCTURES[error["type"]]
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:]

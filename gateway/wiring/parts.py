@@ -112,8 +112,8 @@ def build_buffer(settings: Settings, clock: Clock) -> Buffer:
             assert_never(settings.buffer)
 
 
-def look_at_topics(settings: Settings) -> Look | None:
-    """Ask Kafka whether its topics may be used, and make none; None with the embedded log.
+def look_at_buffer(settings: Settings) -> Look | None:
+    """Ask Kafka whether its logs may be used, and make none; None with the embedded log.
 
     Raises BufferUnavailableError where no broker answers, and BufferUnusableError.
     """

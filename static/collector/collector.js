@@ -315,15 +315,17 @@ export const start = (options) => {
       // What only this page's memory holds goes now or never.
       const pause = leaving && store != device ? 0 : left(+store[pauseName]);
       const /** @type {string[]} */ names = [];
-      let next = LONGEST_WAIT;
+      let next = pause || LONGEST_WAIT;
       let size = inFlight;
       let room = KEPT_CHARACTERS;
       waiting().reverse().forEach((name, newer) => {
         const { until, event } = parse(store[name]);
         const length = bytes(store[name]);
-        const wait = left(promised[name] ? until - SECOND : until) || pause;
+        const leased = left(promised[name] ? until - SECOND : until);
         room -= length;
-        if (
+        // What is on its way can't be called back.
+        if (leased) next = Math.min(next, leased);
+        else if (
           room < 0 ||
           newer >= KEPT_EVENTS ||
           !young(event) ||
@@ -334,8 +336,7 @@ export const start = (options) => {
           // This page is counted once that is allowed.
           if (promised[name] && event?.type == 'page') here = '';
           settle(name, { outcome: 'dropped' });
-        } else if (wait) next = Math.min(next, wait);
-        else if (consent != 'wait' && (!size || size + length < FLIGHT_BYTES)) {
+        } else if (!pause && consent != 'wait' && (!size || size + length < FLIGHT_BYTES)) {
           size += length;
           names.unshift(name);
         }
@@ -415,7 +416,7 @@ export const start = (options) => {
   const look = (again, address = options.url || page?.location.href) => {
     if (!address) return;
     const [url, found] = dissect(address, parameters);
-    if (url != here) Object.assign(state, (landed = found));
+    if (url != here) state = { ...state, ...(landed = found) };
     else if (!again) return;
     here = url;
     if (options.cleanAddress) history.replaceState(history.state, '', url + location.hash);

@@ -618,6 +618,22 @@ for (const choices of ['full none limited', 'limited none full', 'none full none
     assert.ok(views()[1].url.endsWith('/next'));
   });
 
+test('a page view that is on its way when none is said counts, once', async () => {
+  let arrive;
+  const slow = (...call) => new Promise((resolve) => (arrive ||= () => resolve(fetch(...call))));
+  const { call, page } = visit({ storage: new Storage(), fetch: slow });
+  const outcome = call('product', { itemId: 'A' });
+  await until(() => arrive);
+  page.fetch = fetch;
+  await call('consent', 'none');
+  assert.equal((await call('product', { itemId: 'B' })).outcome, 'dropped');
+  arrive();
+  assert.equal((await outcome).outcome, 'accepted');
+  await call('consent', 'full');
+  assert.equal((await call('product', { itemId: 'C' })).outcome, 'accepted');
+  assert.deepEqual(gateway.types(), ['page', 'product', 'product']);
+});
+
 for (const [choice, types] of [
   ['full', ['page', 'product', 'customer']],
   ['limited', ['page', 'product']],

@@ -1,6 +1,9 @@
 // The console's page. Everything that it shows came from browsers and destinations, so it is
 // hostile: it is put into text nodes only, and links are made of encoded ids, never of addresses.
 
+/** @import { Answers, Event, Fate, Letter, Life, Standing, Step, Trace, WholeLetter } from './api' */
+/** @typedef {string | Node | null | undefined} Child an empty one is left out */
+
 const TOKEN = 'gateway-console-token'
 const ROWS = 300
 const WAIT_SECONDS = 20
@@ -8,12 +11,25 @@ const SUMMARY_SECONDS = 5
 const SILENT_SECONDS = 150
 const STATES = ['waiting', 'delivered', 'duplicate', 'superseded', 'skipped', 'unattributed', 'dead']
 const TYPES = ['page', 'product', 'cart', 'lead', 'sale', 'customer', 'custom', 'mail_visit', 'mail_order', 'unreadable']
+/** @type {Record<string, string>} */
 const MOODS = { delivered: 'good', dead: 'bad', waiting: 'wait', unattributed: 'wait' }
 
+/** @param {string} id @returns {any} the element: the page has all that are asked for here */
 const $ = (id) => document.getElementById(id)
+/** @type {HTMLElement} */
 const main = $('main')
 
-/** Makes an element; children are nodes or text, nothing is ever read as HTML. */
+/** @param {ParentNode} where @param {string} selector @returns {any[]} elements of the sort that it selects */
+const all = (where, selector) => [...where.querySelectorAll(selector)]
+
+/**
+ * Makes an element; children are nodes or text, nothing is ever read as HTML.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, any>} props
+ * @param {Child[]} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
 function el (tag, props = {}, ...children) {
   const node = document.createElement(tag)
   for (const [name, value] of Object.entries(props)) {
@@ -21,29 +37,46 @@ function el (tag, props = {}, ...children) {
     if (name === 'on') for (const [type, listener] of Object.entries(value)) node.addEventListener(type, listener)
     else node.setAttribute(name === 'cls' ? 'class' : name, value === true ? '' : String(value))
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== ''))
+  for (const child of children) if (child !== null && child !== undefined && child !== '') node.append(child)
   return node
 }
 
 // Asking.
 
 class RefusedError extends Error {
+  /** @param {number} status @param {string} message */
   constructor (status, message) { super(message); this.status = status }
 }
 
-function ask (path, params = {}, signal = undefined) {
+/**
+ * @template {keyof Answers} Path
+ * @param {Path} path
+ * @param {Record<string, any>} params
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Answers[Path]>}
+ */
+function ask (path, params = {}, signal) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value))
   return answered(`api/${path}?${query}`, { signal, cache: 'no-store' })
 }
 
+/**
+ * @param {string} done
+ * @param {string[]} ids
+ * @returns {Promise<{results: {id: string, outcome: string, detail: string, replay: string | null}[]}>}
+ */
 function have (done, ids) {
   const headers = { 'Content-Type': 'application/json' }
   return answered(`api/dead-letters/${done}`, { method: 'POST', headers, body: JSON.stringify({ ids }) })
 }
 
+/**
+ * @param {string} address
+ * @param {RequestInit} options
+ */
 async function answered (address, options) {
   const token = sessionStorage.getItem(TOKEN)
-  const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) }
+  const headers = { .../** @type {Record<string, string>} */ (options.headers), ...(token ? { Authorization: `Bearer ${token}` } : {}) }
   const answer = await fetch(address, { ...options, headers })
   const told = await answer.json().catch(() => ({ message: `status ${answer.status}` }))
   if (answer.ok) return told
@@ -54,25 +87,32 @@ async function answered (address, options) {
   throw new RefusedError(answer.status, told.message)
 }
 
+/**
+ * @param {string} text
+ * @param {string} kind
+ */
 function notice (text, kind = 'trouble') {
   $('notice').textContent = text
   $('notice').dataset.kind = kind
   $('notice').hidden = !text
 }
 
+/** @param {any} error */
 function failed (error) {
   if (error.name === 'AbortError') return
   if (error instanceof RefusedError) notice(error.message)
   else notice('The console does not answer. Is “gateway run” (or “gateway console”) running?')
 }
 
-const pause = (seconds, signal) => new Promise((resolve) => {
+/** @param {number} seconds @param {AbortSignal} [signal] */
+const pause = (seconds, signal) => /** @type {Promise<void>} */ (new Promise((resolve) => {
   const timer = setTimeout(resolve, seconds * 1000)
   signal?.addEventListener('abort', () => { clearTimeout(timer); resolve() }, { once: true })
-})
+}))
 
 // Words.
 
+/** @param {string} iso */
 function when (iso) {
   const date = new Date(iso)
   const today = date.toDateString() === new Date().toDateString()
@@ -81,6 +121,7 @@ function when (iso) {
   return el('time', { datetime: iso, title: iso }, day + time)
 }
 
+/** @param {number} seconds */
 function age (seconds) {
   if (seconds < 1) return 'under 1 s'
   if (seconds < 120) return `${Math.round(seconds)} s`
@@ -89,21 +130,36 @@ function age (seconds) {
   return `${Math.round(seconds / 86400)} days`
 }
 
-/** Text in which instants are told in the reader's own time. */
+/**
+ * Text in which instants are told in the reader's own time.
+ * @param {string} text
+ */
 function prose (text) {
   const parts = text.split(/(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)/)
   return el('span', {}, ...parts.map((part, index) => index % 2 && !Number.isNaN(Date.parse(part)) ? when(part) : part))
 }
 
-/** What is to be said of a fate beside its word. */
+/**
+ * What is to be said of a fate beside its word.
+ * @param {Fate} fate
+ */
 const because = (fate) => fate.at ? [fate.reason, fate.detail].filter(Boolean).join(': ') : prose(fate.explanation)
 
-const mood = (state) => MOODS[state] ?? 'calm'
+/** @param {string | null} state */
+const mood = (state) => MOODS[state ?? ''] ?? 'calm'
+/** @param {string | null} state */
 const word = (state) => el('span', { cls: `word ${mood(state)}` }, state)
+/** @param {string} id @param {string} text */
 const traceLink = (id, text = id) => el('a', { href: `#trace/${encodeURIComponent(id)}` }, text)
+/** @param {string} id @param {string} text */
 const letterLink = (id, text) => el('a', { href: `#dead-letters/${encodeURIComponent(id)}` }, text)
+/** @param {number} count @param {string} one @param {string} many */
 const number = (count, one, many = one + 's') => `${count.toLocaleString('en')} ${count === 1 ? one : many}`
 
+/**
+ * @param {Fate} fate
+ * @param {boolean} open
+ */
 function state (fate, open = false) {
   const head = el('summary', { title: fate.explanation }, el('b', {}, fate.destination), ' ', fate.state, fate.reason ? ` · ${fate.reason}` : '')
   const link = fate.deadLetter ? letterLink(fate.deadLetter, 'Dead letter') : null
@@ -113,27 +169,36 @@ function state (fate, open = false) {
   return details
 }
 
+/** @param {unknown} value */
 function pre (value) {
   return el('pre', { tabindex: '0' }, typeof value === 'string' ? value : JSON.stringify(value, null, 2))
 }
 
+/**
+ * @param {string} title
+ * @param {string | undefined} text
+ */
 function folded (title, text) {
   return text ? el('details', {}, el('summary', {}, title), pre(pretty(text))) : null
 }
 
-/** Indents JSON; an excerpt that was cut, or anything else, is left as it is. */
+/**
+ * Indents JSON; an excerpt that was cut, or anything else, is left as it is.
+ * @param {string} text
+ */
 function pretty (text) {
   try { return JSON.stringify(JSON.parse(text), null, 2) } catch { return text } // Not JSON: shown as it came.
 }
 
 // The strip of destinations.
 
+/** @param {Standing} each */
 function standing (each) {
   const counts = Object.entries(each.outcomesLastHour).sort().map(([name, count]) => `${count} ${name}`).join(', ')
   const silent = each.heardSecondsAgo === null || each.heardSecondsAgo > SILENT_SECONDS
   const trouble = each.lastTrouble
-  const recent = trouble && Date.now() - new Date(trouble.at).getTime() < 3600_000
-  const late = each.oldestWaitingSeconds > 60
+  const recent = trouble !== null && Date.now() - new Date(trouble.at).getTime() < 3600_000
+  const late = (each.oldestWaitingSeconds ?? 0) > 60
   let feeling = 'good'
   if (silent && !each.waiting) feeling = 'calm'
   if (late || (silent && each.waiting)) feeling = 'wait'
@@ -169,6 +234,13 @@ async function summarise () {
 
 // Events as they come.
 
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {string[]} options
+ * @param {Record<string, string>} filters
+ * @param {() => void} go
+ */
 function select (name, label, options, filters, go) {
   const input = el('select', { name, on: { change: () => { filters[name] = input.value; go() } } },
     el('option', { value: '' }, 'any'), ...options.map((each) => el('option', { value: each }, each)))
@@ -176,6 +248,7 @@ function select (name, label, options, filters, go) {
   return el('label', {}, label, input)
 }
 
+/** @param {Event} event */
 function eventRow (event) {
   const id = event.id || event.place
   return el('tr', { 'data-place': event.place },
@@ -186,30 +259,41 @@ function eventRow (event) {
     el('td', { cls: 'fate' }, states(event)))
 }
 
+/**
+ * @param {Event} event
+ * @param {Set<string>} open
+ */
 function states (event, open = new Set()) {
   if (!event.outcomes.length) return el('span', { cls: 'soft' }, 'no destination takes it')
   return el('div', { cls: 'states' }, ...event.outcomes.map((fate) => state(fate, open.has(fate.destination))))
 }
 
+/**
+ * @param {HTMLTableSectionElement} body
+ * @param {Event} event
+ * @param {boolean} isNew
+ */
 function upsert (body, event, isNew) {
   const old = [...body.rows].find((row) => row.dataset.place === event.place)
   if (old) {
-    const open = new Set([...old.querySelectorAll('details[open]')].map((each) => each.dataset.destination))
-    old.querySelector('.fate').replaceChildren(states(event, open))
+    const open = new Set(all(old, 'details[open]').map((each) => each.dataset.destination))
+    old.querySelector('.fate')?.replaceChildren(states(event, open))
     return
   }
   const row = eventRow(event)
   if (!isNew) return body.append(row)
   row.classList.add('new')
   const time = event.takenAt
-  body.insertBefore(row, [...body.rows].find((each) => each.querySelector('time').dateTime <= time) ?? null)
-  while (body.rows.length > ROWS) body.lastElementChild.remove()
+  body.insertBefore(row, [...body.rows].find((each) => (each.querySelector('time')?.dateTime ?? '') <= time) ?? null)
+  while (body.rows.length > ROWS) body.deleteRow(-1)
 }
 
+/** @type {Record<string, string>} */
 const eventFilters = {}
 
+/** @param {AbortSignal} signal */
 async function showEvents (signal) {
-  const names = [...document.querySelectorAll('.standing')].map((each) => each.dataset.destination)
+  const names = all(document, '.standing').map((each) => each.dataset.destination)
   if (!names.length) names.push(...(await ask('summary', {}, signal)).destinations.map((each) => each.destination))
   const again = () => route()
   const body = el('tbody')
@@ -222,6 +306,7 @@ async function showEvents (signal) {
     el('div', { cls: 'table' }, el('table', {}, el('thead', {}, el('tr', {}, ...['Taken', 'Type', 'Site', 'What', 'Id', 'Outcomes'].map((each) => el('th', { scope: 'col' }, each)))), body), empty),
     el('p', {}, older))
   const begin = await ask('tail', { limit: 1 }, signal)
+  /** @type {string | null} */
   let cursor = null
   const page = async () => {
     const told = await ask('events', { ...eventFilters, after: cursor, limit: 50 }, signal)
@@ -235,6 +320,11 @@ async function showEvents (signal) {
   follow(begin.cursor, (event) => { upsert(body, event, true); empty.hidden = true }, signal)
 }
 
+/**
+ * @param {string} cursor
+ * @param {(event: Event) => void} take
+ * @param {AbortSignal} signal
+ */
 async function follow (cursor, take, signal) {
   live('live')
   while (!signal.aborted) {
@@ -252,6 +342,7 @@ async function follow (cursor, take, signal) {
   }
 }
 
+/** @param {'live' | 'lost' | ''} now */
 function live (now) {
   $('live').dataset.state = now
   $('live').textContent = { live: 'live', lost: 'not live', '': '' }[now]
@@ -259,6 +350,10 @@ function live (now) {
 
 // One life.
 
+/**
+ * @param {string} id
+ * @param {AbortSignal} signal
+ */
 async function showTrace (id, signal) {
   $('id').value = id
   main.replaceChildren(el('p', { cls: 'empty' }, 'Looking…'))
@@ -274,20 +369,27 @@ async function showTrace (id, signal) {
   }
 }
 
+/**
+ * @param {Trace} trace
+ * @param {AbortSignal} signal
+ */
 function paint (trace, signal) {
   const cards = [...trace.events, ...(trace.searched?.events ?? [])].map(life)
   const rejected = trace.deadLetters.filter((each) => each.destination === 'ingest')
-  const open = new Set([...main.querySelectorAll('details[open]')].map((each) => each.dataset.key))
+  const open = new Set(all(main, 'details[open]').map((each) => each.dataset.key))
   main.replaceChildren(
     el('h2', {}, 'Trace of ', el('span', { cls: 'mono' }, trace.id)),
     ...rejected.map((each) => el('section', { cls: 'card' },
       el('h2', {}, word('dead'), ' rejected when it was posted, ', when(each.at)),
       el('p', {}, `${each.reason}: ${each.detail} · `, letterLink(each.id, 'what was posted')))),
     ...story(trace), ...cards, reach(trace, cards.length + rejected.length, signal))
-  for (const each of main.querySelectorAll('details[data-key]')) each.open = open.has(each.dataset.key)
+  for (const each of all(main, 'details[data-key]')) each.open = open.has(each.dataset.key)
 }
 
-/** What led to a sale, from the mailbox on. */
+/**
+ * What led to a sale, from the mailbox on.
+ * @param {Trace} trace
+ */
 function story (trace) {
   if (!trace.behind.length) return []
   const rows = trace.behind.map((each) => el('tr', {},
@@ -300,14 +402,22 @@ function story (trace) {
     trace.behindCut ? el('p', { cls: 'soft' }, 'And more: some of these ids are shared by many events.') : '')]
 }
 
-/** By which ids a story is linked; of many in one field, a few. */
+/**
+ * By which ids a story is linked; of many in one field, a few.
+ * @param {Record<string, string[]>} byField
+ */
 function ids (byField) {
   return Object.entries(byField).flatMap(([field, values]) => [
     `${field} `, ...values.slice(0, 3).flatMap((value) => [traceLink(value), ' ']),
     values.length > 3 ? `and ${values.length - 3} more ` : ''])
 }
 
-/** Says what was looked through, so that “nothing found” is never a riddle. */
+/**
+ * Says what was looked through, so that “nothing found” is never a riddle.
+ * @param {Trace} trace
+ * @param {number} found
+ * @param {AbortSignal} signal
+ */
 function reach (trace, found, signal) {
   const told = []
   if (!found) {
@@ -318,23 +428,30 @@ function reach (trace, found, signal) {
   const searched = trace.searched
   if (searched) told.push(el('p', { cls: 'soft' }, `Read ${number(searched.records, 'record')} of the logs beyond it, back to `, when(searched.backTo), searched.complete ? ': all that there is.' : ': stopped there, for a question may read no more.'))
   if (!searched?.complete) {
+    /** @type {HTMLButtonElement} */
     const more = el('button', { on: { click: () => deeper(trace, more, signal) } }, searched ? 'Read further back' : 'Read the logs before that too')
     told.push(more)
   }
   return el('div', { cls: 'card' }, ...told)
 }
 
+/**
+ * @param {Trace} trace
+ * @param {HTMLButtonElement} button
+ * @param {AbortSignal} signal
+ */
 async function deeper (trace, button, signal) {
   button.disabled = true
   button.textContent = 'Reading the logs…'
   try {
     const before = trace.searched?.backTo ?? trace.reading.since
     const told = await ask('trace', { id: trace.id, before }, signal)
-    told.searched.events.unshift(...(trace.searched?.events ?? []))
+    told.searched?.events.unshift(...(trace.searched?.events ?? []))
     paint(told, signal)
   } catch (error) { failed(error); button.disabled = false }
 }
 
+/** @param {Life} event */
 function life (event) {
   const receipt = event.receipt
   const marks = (receipt.marks ?? []).join(', ')
@@ -358,11 +475,16 @@ function life (event) {
     keyed(folded('The event as it was accepted', receipt.event ? JSON.stringify({ event: receipt.event, context: receipt.context }) : receipt.raw), event.place))
 }
 
+/**
+ * @param {HTMLElement | null} details
+ * @param {string} key
+ */
 function keyed (details, key) {
   if (details) details.dataset.key = key
   return details
 }
 
+/** @param {Step} each */
 function step (each) {
   const key = `${each.destination} ${each.at} ${each.kind}`
   const name = el('b', {}, each.destination)
@@ -377,11 +499,13 @@ function step (each) {
 
 // Dead letters.
 
+/** @type {Record<string, string>} */
 const letterFilters = { state: 'open' }
 const LETTER_STATES = ['open', 'replayed', 'dropped']
 
+/** @param {AbortSignal} signal */
 async function showLetters (signal) {
-  const names = [...new Set([...document.querySelectorAll('.standing')].map((each) => each.dataset.destination)), 'ingest']
+  const names = [...new Set(all(document, '.standing').map((each) => each.dataset.destination)), 'ingest']
   const body = el('tbody')
   const empty = el('p', { cls: 'empty', hidden: true }, 'No dead letter. Good.')
   const older = el('button', { hidden: true }, 'Older dead letters')
@@ -391,6 +515,7 @@ async function showLetters (signal) {
     el('p', { cls: 'soft' }, 'To deliver many again, at a rate that you choose: ', el('code', {}, `gateway dead-letters replay ${letterFilters.destination ? `--destination ${letterFilters.destination}` : '--all'}`), '. One by one: open a letter.'),
     el('div', { cls: 'table' }, el('table', {}, el('thead', {}, el('tr', {}, ...['Buried', 'Destination', 'Reason', 'Why', 'Event', 'Letter'].map((each) => el('th', { scope: 'col' }, each)))), body), empty),
     el('p', {}, older))
+  /** @type {string | null} */
   let cursor = null
   const page = async () => {
     const told = await ask('dead-letters', { ...letterFilters, after: cursor, limit: 50 }, signal)
@@ -403,6 +528,7 @@ async function showLetters (signal) {
   await page()
 }
 
+/** @param {Letter} letter */
 function letterRow (letter) {
   return el('tr', {},
     el('td', { cls: 'time' }, when(letter.at)),
@@ -413,8 +539,13 @@ function letterRow (letter) {
     el('td', { cls: 'id' }, letterLink(letter.id, letter.id)))
 }
 
+/**
+ * @param {string} id
+ * @param {AbortSignal} signal
+ */
 async function showLetter (id, signal) {
-  const letter = await ask(`dead-letters/${encodeURIComponent(id)}`, {}, signal)
+  /** @type {WholeLetter} */
+  const letter = await answered(`api/dead-letters/${encodeURIComponent(id)}`, { signal, cache: 'no-store' })
   const event = letter.eventId || letter.eventPlace
   const facts = { Destination: letter.destination, Site: letter.site, Reason: letter.reason, Why: letter.detail, Endpoint: letter.endpoint, Status: letter.status, Attempts: letter.attempts }
   main.replaceChildren(el('section', { cls: 'card' },
@@ -427,18 +558,23 @@ async function showLetter (id, signal) {
     el('h3', {}, letter.destination === 'ingest' ? 'What was posted' : 'The event'), pre(letter.event)))
 }
 
-/** Says what was done about a letter, or offers it. Dropping is asked twice: it can't be undone. */
+/**
+ * Says what was done about a letter, or offers it. Dropping is asked twice: it can't be undone.
+ * @param {Letter} letter
+ * @param {AbortSignal} signal
+ */
 function decision (letter, signal) {
   const told = el('p', { cls: 'soft', role: 'status' }, letter.handled ? letter.handled.explanation : 'Nothing was done about it yet.')
   if (letter.state !== 'open') return told
-  const act = (done, words) => async (event) => {
+  /** @param {string} done @param {string} [words] */
+  const act = (done, words) => async (/** @type {any} */ event) => {
     if (words && event.target.textContent !== words) { event.target.textContent = words; return }
-    for (const each of buttons.children) each.disabled = true
+    for (const each of all(buttons, 'button')) each.disabled = true
     try {
       const [result] = (await have(done, [letter.id])).results
       if (!signal.aborted) told.textContent = [result.outcome.replace('_', ' '), result.detail, result.replay ? `as ${result.replay}` : ''].filter(Boolean).join(': ')
-      if (!['replayed', 'dropped', 'already'].includes(result.outcome)) for (const each of buttons.children) each.disabled = false
-    } catch (error) { failed(error); for (const each of buttons.children) each.disabled = false }
+      if (!['replayed', 'dropped', 'already'].includes(result.outcome)) for (const each of all(buttons, 'button')) each.disabled = false
+    } catch (error) { failed(error); for (const each of all(buttons, 'button')) each.disabled = false }
   }
   const buttons = el('p', {}, el('button', { on: { click: act('replay') } }, 'Replay'), ' ', el('button', { on: { click: act('drop', 'Drop it for good') } }, 'Drop'))
   return el('div', {}, told, buttons)
@@ -455,7 +591,7 @@ async function route () {
   const [view, ...rest] = location.hash.slice(1).split('/')
   let id = ''
   try { id = decodeURIComponent(rest.join('/')) } catch { id = rest.join('/') } // A broken escape is looked up as it stands.
-  for (const link of document.querySelectorAll('nav a')) {
+  for (const link of all(document, 'nav a')) {
     if (link.dataset.view === (view || 'events')) link.setAttribute('aria-current', 'page')
     else link.removeAttribute('aria-current')
   }
@@ -472,7 +608,7 @@ async function route () {
   }
 }
 
-$('search').addEventListener('submit', (event) => {
+$('search').addEventListener('submit', (/** @type {SubmitEvent} */ event) => {
   event.preventDefault()
   const id = $('id').value.trim()
   if (!id) return
@@ -480,7 +616,7 @@ $('search').addEventListener('submit', (event) => {
   if (location.hash === hash) route()
   else location.hash = hash
 })
-$('token-form').addEventListener('submit', (event) => {
+$('token-form').addEventListener('submit', (/** @type {SubmitEvent} */ event) => {
   event.preventDefault()
   sessionStorage.setItem(TOKEN, $('token').value.trim())
   $('token').value = ''
@@ -488,7 +624,7 @@ $('token-form').addEventListener('submit', (event) => {
   route()
 })
 document.addEventListener('keydown', (event) => {
-  if (event.key !== '/' || event.target.closest('input, select, textarea')) return
+  if (event.key !== '/' || (event.target instanceof Element && event.target.closest('input, select, textarea'))) return
   event.preventDefault()
   $('id').focus()
   $('id').select()

@@ -1,9 +1,12 @@
 // Shows what a stand-in holds. Everything that came from outside is shown as text, never as HTML.
 "use strict";
 
+/** @typedef {Record<string, any>} Row what a stand-in holds, in JSON */
+
 const REFRESH_MS = 1000;
 const SHOWN = 50;
 
+/** @type {[string, Row, string?][]} */
 const FAULTS = [
   ["Answer 503, Retry-After 5 s", { kind: "status", status: 503, retryAfter: { seconds: 5 } }],
   ["Answer 429", { kind: "status", status: 429, retryAfter: { seconds: 2 } }],
@@ -26,8 +29,15 @@ const FAULTS = [
 // A mail piece's link: following it is what scanning the piece does.
 const OWN_LINK = /^\/go\/[A-Za-z0-9]+$/;
 
+/** @param {string} id @returns {any} the element: the page has all that are asked for here */
 const $ = (id) => document.getElementById(id);
 
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} name
+ * @param {string} [text]
+ * @param {string} [className]
+ */
 function element(name, text, className) {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;
@@ -35,6 +45,7 @@ function element(name, text, className) {
   return made;
 }
 
+/** @param {string} column @param {any} value */
 function shown(column, value) {
   if (value === null || value === undefined) return "–";
   if (column.endsWith("Ms") && typeof value === "number") return new Date(value).toISOString().slice(0, 23).replace("T", " ");
@@ -42,6 +53,7 @@ function shown(column, value) {
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
 
+/** @param {string} path */
 function link(path) {
   const made = element("a", path);
   made.href = path;
@@ -50,15 +62,18 @@ function link(path) {
   return made;
 }
 
+/** @param {string} column */
 function heading(column) {
   const words = column.replace(/Ms$/, "").replace(/([a-z])([A-Z])|([A-Z])([A-Z][a-z])/g, "$1$3 $2$4").toLowerCase();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
+/** @param {Row} row */
 function isWrong(row) {
   return row.wentBack === true || row.disabled === true || ("status" in row && (row.status === null || row.status >= 400));
 }
 
+/** @param {Row[]} rows */
 function table(rows) {
   if (rows.length === 0) return element("p", "Nothing yet.", "empty");
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
@@ -83,6 +98,7 @@ function table(rows) {
   return made;
 }
 
+/** @param {Record<string, number>} totals */
 function showTotals(totals) {
   $("totals").replaceChildren(...Object.entries(totals).map(([name, count]) => {
     const pair = element("div");
@@ -91,6 +107,7 @@ function showTotals(totals) {
   }));
 }
 
+/** @param {Row} fault */
 function faultText({ kind, struck, ...rest }) {
   const details = Object.entries(rest)
     .filter(([name, value]) => !(name === "every" && value === 1) && value !== false)
@@ -98,12 +115,14 @@ function faultText({ kind, struck, ...rest }) {
   return [kind.replaceAll("_", " "), ...details, `struck ${struck}×`].join(" · ");
 }
 
+/** @param {Row[]} faults */
 function showFaults(faults) {
   const lines = faults.map((fault) => element("li", faultText(fault)));
   $("faults").replaceChildren(...lines);
   $("clear-faults").disabled = faults.length === 0;
 }
 
+/** @param {string} name */
 function section(name) {
   let found = $(`held-${name}`);
   if (!found) {
@@ -115,6 +134,7 @@ function section(name) {
   return found;
 }
 
+/** @param {string} name @param {Row[] | Record<string, Row>} held @param {number} total */
 function showHeld(name, held, total) {
   const rows = (Array.isArray(held) ? held : Object.values(held)).reverse();
   const title = section(name).firstChild;
@@ -126,6 +146,7 @@ function showHeld(name, held, total) {
 // A table is only redrawn when something has changed, so that a selection in it stays.
 let before = "";
 
+/** @param {string} text */
 function show(text) {
   if (text === before) return;
   before = text;
@@ -146,13 +167,15 @@ async function refresh() {
     show(await answer.text());
     $("status").textContent = "Live";
     $("status").className = "";
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     $("status").textContent = `No answer from the stand-in (${error.message}); trying again`;
     $("status").className = "lost";
   }
 }
 
+/** @param {string} method @param {string} path @param {Row} [body] */
 async function ask(method, path, body) {
+  /** @type {RequestInit} */
   const request = { method };
   if (body) {
     request.headers = { "Content-Type": "application/json" };
@@ -161,7 +184,7 @@ async function ask(method, path, body) {
   try {
     const answer = await fetch(path, request);
     $("problem").textContent = answer.ok ? "" : `Refused: ${await answer.text()}`;
-  } catch (error) {
+  } catch (/** @type {any} */ error) {
     $("problem").textContent = `That did not get through: ${error.message}`;
   }
   await refresh();
@@ -172,6 +195,7 @@ async function keepRefreshing() {
   setTimeout(keepRefreshing, REFRESH_MS);
 }
 
+/** @param {string} service */
 function showFaultButtons(service) {
   if ($("fault-buttons").hasChildNodes()) return;
   for (const [label, fault, only] of FAULTS) {

@@ -126,8 +126,8 @@ async def _isolation() -> None:
     _progress("")
     print(
         f"\nbeside a second destination, paced, {EVENTS_BESIDE} events a request: the answer's p95;"
-        "\nreceipt to arrival at a webhook that is well, median and p95; medians of the samples, and"
-        "\nof the ratios to the sample of the same round where both are well\n\n"
+        "\nreceipt to arrival at a webhook that is well, median and p95; medians of the samples,"
+        "\nand of the ratios to the sample of the same round where both are well\n\n"
         f"{'the second destination':<26}    p95 ms  ratio  there ms  ratio    p95 ms  ratio"
     )
     print("\n".join(lines))

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.adapters import index as module
 from gateway.adapters.clock import SystemClock
 from gateway.adapters.index import SqliteIndex
+from gateway.adapters.index import index as module
 from gateway.adapters.sqlite.buffer import SqliteBuffer
 from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.model import dead, envelope

@@ -117,7 +117,9 @@ class Shop:
         try:
             await eventually(there, seconds, f"all of {label}", every=0.05)
         except AssertionError as error:
-            raise AssertionError(f"missing: {wanted - self.counts(label)}") from error
+            answers = Counter(each.status for each in self.relay.posts)
+            missing = f"missing: {wanted - self.counts(label)}; answers: {answers}"
+            raise AssertionError(missing) from error
         await self.gateway.until_drained(("archive",), seconds)
         assert self.counts(label) == wanted
         self.expected[label] = wanted
@@ -151,7 +153,10 @@ async def opened(folder: Path) -> AsyncIterator[Shop]:
     port = free_port()
     url = f"https://127.0.0.1:{port}"
     async with sandboxes() as there:
-        gateway = Gateway(folder, config(folder, there, origin=url))
+        at_once = config(folder, there, origin=url).replace(
+            "batch_seconds = 0.2", "batch_seconds = 0"
+        )
+        gateway = Gateway(folder, at_once)
         await gateway.start()
         relay = Relay(free_port(), f"http://127.0.0.1:{gateway.public}", tls)
         shop = Shop(url, await snippet(gateway, relay), relay, gateway, there)
@@ -186,10 +191,13 @@ async def whole_shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=list(ENGINES))
 async def engine(
-    request: pytest.FixtureRequest, needs: Needs, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, needs: Needs, whole_shop: Shop
 ) -> AsyncIterator[Engine]:
-    """One engine after another; each runs through its tests without a restart."""
-    engine = ENGINES[request.param](needs, tmp_path_factory.mktemp(request.param) / "profile")
+    """One engine after another; each runs through its tests without a restart.
+
+    It ends before the shop does: connections of a browser that lives on would be left open.
+    """
+    engine = ENGINES[request.param](needs, whole_shop.gateway.folder / request.param)
     try:
         await engine.start()
         yield engine

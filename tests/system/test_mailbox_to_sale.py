@@ -106,10 +106,10 @@ async def mail_a_postcard(office: str, there: Shop) -> tuple[str, str]:
         return order["id"], f"{office}{link['path']}"
 
 
-async def trace(gateway: Gateway, thing_id: str, *options: str) -> str:
-    """Return what the command prints."""
+async def shown(gateway: Gateway, command: str, *options: str) -> str:
+    """Return what a command prints."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "gateway", "trace", "--config", str(gateway.path), *options, thing_id,
+        sys.executable, "-m", "gateway", command, "--config", str(gateway.path), *options,
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, _ = await process.communicate()
@@ -145,11 +145,15 @@ async def test_a_sale_is_traced_back_to_the_postcard_in_the_mailbox(
             assert sale.invoice_id is not None
             await there.gateway.until_drained(("voyado", "dub", "archive", "hook"), 20)
             (click,) = there.there.dub[DUB].clicks
-            check_behind(orjson.loads(await trace(there.gateway, sale.invoice_id, "--json")), skus)
-            text = await trace(there.gateway, sale.invoice_id)
+            check_behind(
+                orjson.loads(await shown(there.gateway, "trace", sale.invoice_id, "--json")), skus
+            )
+            text = await shown(there.gateway, "trace", sale.invoice_id)
             assert "behind the sale" in text
             assert f"clickId        {click}" in text
             assert f"{postcard} printing" in text
+            tail = await shown(there.gateway, "tail", "--no-follow", "--type", "mail_visit")
+            assert f"mail_visit {visited['id']}  hook delivered" in tail
             assert await there.gateway.stop() == 0
     check_told(told, postcard, visited["id"])
     filed = [

@@ -150,3 +150,13 @@ def test_a_test_that_breaks_a_rule_of_the_house_fails(
 def test_outside_ci_a_missing_program_skips_with_the_line_that_installs_it(report: str) -> None:
     line = "strace is missing: apt-get install -y --no-install-recommends strace"
     assert re.search(rf"^SKIPPED .*{line}", report, re.MULTILINE), report
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="only a checkout has an index")
+def test_no_link_is_committed() -> None:
+    """A link leads to a place of one machine; merged, it takes that of a folder on others."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert listed
+    assert not [each for each in listed if each.startswith("120000")]

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway import ledger as module
 from gateway.adapters.index import SqliteIndex
 from gateway.adapters.memory import MemoryBuffer
 from gateway.ledger import Ledger, Trace
-from gateway.model.envelope import Derived, encode
+from gateway.model.envelope import Derived, Envelope, encode
 from gateway.model.facts import Routes
 from gateway.model.journal import Open, Pause, Snapshot
 from gateway.model.life import Filters, LetterFilters, Place, explain
@@ -112,6 +113,57 @@ async def test_the_trace_of_a_sale_tells_what_led_to_it_from_the_mailbox_on(worl
     assert trace.behind_ids["mailReference"] == ("m-1",)
     assert trace.behind_ids["clickId"] == ("k-1",)
     assert (await ledger.trace("m-1")).behind == ()
+
+
+def plain(event_id: str, kind: str = "cart", at_ms: int = NOON, **fields: Any) -> Envelope:
+    """An event that nothing links to others but its own fields."""
+    return dataclasses.replace(event(event_id, kind, at_ms, **fields), context={})
+
+
+async def test_what_led_to_a_sale_is_found_in_the_logs_where_the_index_does_not_reach(
+    world: World,
+) -> None:
+    """A mail piece is on its way for days. The links are found in whichever order they lie."""
+    mail = {"orderId": "letter_1", "mailReference": "m-1"}
+    visit = plain("visit", "mail_visit", NOON - 8000, trackerId="t-1", **mail)
+    order = plain("order", "mail_order", NOON - 9000, status="printing", orderId="letter_1")
+    page = plain("page", "page", NOON - 7000, mailReference="m-1", clickId="k-1")
+    sale = plain("sale", "sale", NOON, amount=1, clickId="k-1", customerId="u-1", invoiceId="o-1")
+    await take(world.buffer, plain("e-1"), order, visit, page, plain("e-2"))
+    world.clock.ms += 3 * DAY
+    await take(world.buffer, sale)
+    ledger = world.ledger()
+    await caught_up(ledger)
+    assert (await ledger.trace("o-1")).behind == ()
+    trace = await ledger.trace("o-1", older=True)
+    assert [each.known.id for each in trace.behind] == ["order", "visit", "page"]
+    assert not trace.behind_cut
+
+
+async def test_what_led_to_a_sale_that_the_index_does_not_reach_is_found_with_it(
+    world: World,
+) -> None:
+    page = plain("page", "page", NOON - 7000, clickId="k-1")
+    sale = plain("sale", "sale", NOON, amount=1, clickId="k-1")
+    await take(world.buffer, page, sale)
+    world.clock.ms += 3 * DAY
+    ledger = world.ledger()
+    await caught_up(ledger)
+    trace = await ledger.trace("sale")
+    assert trace.events == ()
+    assert [each.known.id for each in trace.behind] == ["page"]
+
+
+async def test_a_story_that_the_logs_are_too_long_for_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await take(world.buffer, *(plain(f"e-{n}", "page") for n in range(500)))
+    world.clock.ms += 2 * DAY
+    await take(world.buffer, plain("sale", "sale", NOON, amount=1, invoiceId="o-1", clickId="k-7"))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    monkeypatch.setattr(module, "SEARCH_RECORDS", 300)
+    assert (await ledger.trace("o-1", older=True)).behind_cut
 
 
 async def test_an_event_without_an_outcome_says_what_it_waits_for(world: World) -> None:
@@ -360,6 +412,31 @@ async def test_it_follows_on_after_the_buffer_was_away(world: World) -> None:
     await take(world.buffer, event("e-2"))
     await caught_up(ledger)
     assert len((await ledger.trace("e-2")).events) == 1
+
+
+async def test_what_cannot_be_erased_now_is_erased_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "FORGET_SECONDS", 0.01)
+    await take(world.buffer, event("e-1"))
+    ledger = world.ledger()
+    await caught_up(ledger)
+    world.buffer.outage = True
+
+    async def said() -> bool:
+        return "the index can't forget now, trying again" in caplog.text
+
+    await until(said)
+    world.clock.ms += DAY // 2
+    world.buffer.outage = False
+    await take(world.buffer, event("e-2"))
+    for log in (Log.EVENTS, Log.OUTCOMES, Log.DEAD):
+        world.buffer.trim(log, 0, 1)
+
+    async def erased() -> bool:
+        return not await ledger._index.find("e-1", 1)
+
+    await until(erased)
 
 
 async def test_trouble_that_goes_on_is_said_once(

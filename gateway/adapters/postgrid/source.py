@@ -10,7 +10,7 @@ from zlib import crc32
 
 from gateway.adapters.postgrid.client import PostGridClient
 from gateway.adapters.postgrid.errors import KeyRefusedError, NoSuchThingError, PostGridError
-from gateway.adapters.postgrid.memory import Memory
+from gateway.adapters.postgrid.memory import Listing, Memory
 from gateway.adapters.postgrid.receive import (
     SIGNATURE_HEADER,
     VISITED,
@@ -139,7 +139,9 @@ class PostgridSource:
     async def _take_visit(self, visit: VisitSeen) -> int:
         """Bring a visit, and note it for the polling, which may come upon it after the window."""
         await self.memory.refresh("visit", visit.visit_id)
-        if visit.visit_id in self.memory.visits:
+        await self.memory.refresh("listing", visit.tracker_id)
+        polled = self.memory.listings.get(visit.tracker_id, Listing())
+        if visit.visit_id in self.memory.visits or polled.holds(visit.visit_id, visit.created_ms):
             return 0
         try:
             async with asyncio.timeout(FETCH_SECONDS):

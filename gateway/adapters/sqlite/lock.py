@@ -44,6 +44,7 @@ class OwnerLock:
 
     def _open(self) -> int:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = self._path.resolve()  # by whatever link it was named
         return os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o640)
 
     async def _wait(self, file: int) -> None:

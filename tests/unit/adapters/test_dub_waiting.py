@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import orjson
+import pytest
 
 from gateway.adapters.destinations.dub.destination import DubDestination
 from gateway.adapters.destinations.dub.settings import DubSettings
@@ -48,6 +49,7 @@ def sale(number: int) -> Envelope:
     return replace(made, event=event)
 
 
+@pytest.mark.timeout(120)  # two virtual hours, and slower while coverage is measured
 def test_what_comes_after_more_sales_of_strangers_than_may_wait_is_delivered_in_its_turn() -> None:
     strangers = OPEN_RECORDS + 1000
 

@@ -358,6 +358,18 @@ async def test_a_second_gateway_waits_says_so_once_and_takes_over(
     assert lines[0].endswith("waiting for it to stop")
 
 
+async def test_a_log_named_by_a_link_has_the_same_owner(bench: Bench) -> None:
+    async with bench.opened() as buffer:
+        await buffer.publish(Log.EVENTS, events(1))
+        link = bench.path.with_name("link.db")
+        await asyncio.to_thread(link.symlink_to, bench.path)
+        waiting = asyncio.ensure_future(Bench(link, bench.clock).make().start())
+        done, _ = await asyncio.wait({waiting}, timeout=0.5)
+        assert not done
+        waiting.cancel()
+        await asyncio.wait({waiting})
+
+
 async def test_who_stops_waiting_for_the_lock_does_not_get_it(bench: Bench) -> None:
     async with bench.opened():
         start = asyncio.ensure_future(bench.make().start())

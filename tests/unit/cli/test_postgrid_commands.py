@@ -1,9 +1,14 @@
 """`gateway postgrid …` as a person at a terminal sees it, against the stand-in."""
 
 import asyncio
+import os
+import pty
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +27,7 @@ from gateway.sandbox.control import CONTROL
 from gateway.sandbox.faults import FAULT, FaultBoard
 from gateway.sandbox.postgrid import POSTGRID, create_postgrid
 from gateway.sandbox.postgrid_account import Account, PostgridSandbox
+from tests.gateways import ROOT
 
 CONFIG = """
 [sites.shop]
@@ -401,6 +407,43 @@ def test_a_long_listing_says_how_far_it_is(run: Run, stand_in: StandIn) -> None:
     told = [line.split(" of ") for line in result.stderr.splitlines()]
     assert [total for _, total in told] == ["2100", "2100"]
     assert [int(count) // 1_000 for count, _ in told] == [1, 2]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_on_a_terminal_progress_is_one_line_that_is_gone_when_rows_come(
+    stand_in: StandIn, environment: dict[str, str], form: tuple[str, ...]
+) -> None:
+    account = stand_in.account
+    for _ in range(250):
+        account.add(account.orders, "letter", {"live": False, "status": "ready"})
+    ours, theirs = pty.openpty()
+    command = ("--config", str(stand_in.config), "postgrid", "orders", "list", "letters", "--all")
+    process = subprocess.Popen(
+        (sys.executable, "-m", "gateway", *command, *form), stdout=theirs, stderr=theirs,
+        stdin=subprocess.DEVNULL, env=environment, cwd=ROOT,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # so a terminal tells of its end
+        while some := os.read(ours, 65_536):
+            shown += some
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"\r100 of 250 " in shown
+    lines = [line.rpartition(b"\r\x1b[K")[2] for line in shown.split(b"\r\n")]
+    assert not any(b" of 250" in line for line in lines)
+    assert len([line for line in lines if b"letter_" in line]) == 250
+
+
+def test_without_a_key_the_command_says_where_it_belongs(stand_in: StandIn) -> None:
+    text = CONFIG.format(url=stand_in.url, key="x")
+    stand_in.config.write_text(text.replace('api_key = "x"\n', ""))
+    command = ["postgrid", "--config", str(stand_in.config), "trackers", "list"]
+    result = CliRunner().invoke(gateway, command)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert "sources.mail.api_key" in line
+    assert "is missing; set api_key under [sources.mail]" in line
 
 
 def test_configuration_and_source_may_stand_at_any_command_of_the_line(stand_in: StandIn) -> None:

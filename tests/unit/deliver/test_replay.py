@@ -279,6 +279,7 @@ steps = st.lists(
 LOSSES = {"lose publish", "lose answer"}
 
 
+@pytest.mark.timeout(120)  # many examples, and slower while coverage is measured
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(events, min_size=3, max_size=8), steps, st.sampled_from([1, 2]))
 @example(  # published unknown to the console, asked for again past the window, and once more

@@ -661,6 +661,31 @@ def test_a_rate_limit_remembers_a_bounded_number_of_addresses() -> None:
     assert limit.allows("a", 1.5), "a was forgotten, for it was quiet longest"
 
 
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_client_that_goes_away_in_its_body_is_no_error_of_ours(
+    gateway: Gateway,
+    reset: bool,  # noqa: FBT001 - pytest names it
+) -> None:
+    def declined() -> float:
+        samples = REQUEST_SECONDS.labels("/v1/events", 408)._child_samples()
+        return next(each.value for each in samples if each.name == "_count")
+
+    before = declined()
+    _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    head = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+    writer.write(head + b"Content-Length: 100\r\n\r\n{")
+    await writer.drain()
+    await asyncio.sleep(0)
+    if reset:
+        writer.transport.abort()
+    else:
+        writer.close()
+    async with asyncio.timeout(5):
+        while declined() == before:
+            await asyncio.sleep(0.005)
+    assert (await gateway.post(request())).status == 204
+
+
 async def test_a_client_that_gives_up_does_no_harm(gateway: Gateway) -> None:
     gateway.buffer.hold(Log.EVENTS, written=True)
     with pytest.raises(asyncio.TimeoutError):

@@ -191,6 +191,30 @@ def test_a_warning_leaves_the_settings_usable(
     assert words in found.warnings[0].message
 
 
+DUBS = """
+[sites.shop]
+browser_keys = ["pk_shop"]
+origins = ["https://shop.example"]
+destinations = ["one", "two"]
+[destinations.one]
+kind = "dub"
+api_key = "dub_one-key-of-both"
+[destinations.two]
+kind = "dub"
+api_key = "dub_one-key-of-both"
+"""
+
+
+def test_destinations_with_one_key_are_warned_that_their_rates_add_up(tmp_path: Path) -> None:
+    [problem] = examined(tmp_path, DUBS).warnings
+    assert problem.place == "destinations.two.rate_per_second"
+    assert "with [destinations.one], up to 39 requests a second by one key" in problem.message
+    assert "dub_one" not in str(problem)
+    lowered = DUBS.replace('of-both"', 'of-both"\nrate_per_second = 9.5')
+    assert not examined(tmp_path, lowered).problems
+    assert not examined(tmp_path, DUBS.replace("key-of-both", "key-of-two", 1)).problems
+
+
 def test_free_ports_do_not_collide(tmp_path: Path) -> None:
     listen = '[http]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n'
     assert not examined(tmp_path, SITE + DESTINATIONS + listen).problems

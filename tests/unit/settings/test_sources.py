@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from gateway.adapters.destinations.voyado import VoyadoSettings
 from gateway.settings.lines import lines_of
 from gateway.settings.load import examine, load
@@ -61,6 +63,22 @@ def test_a_destination_can_be_made_of_variables_alone() -> None:
 def test_a_wrong_variable_is_told_by_its_name(tmp_path: Path) -> None:
     found = examine(written(tmp_path), {"GATEWAY_DEDUP__WINDOW_SECONDS": "a day"})
     assert [each.source for each in found.errors] == ["GATEWAY_DEDUP__WINDOW_SECONDS"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("GATEWAY_SITES__SHOP__ORIGINS", "https://a.example", '["one", "two"]'),
+        ("GATEWAY_DESTINATIONS__VOYADO__LANGUAGES", "sv", '{"name": "value"}'),
+        ("GATEWAY_SITES__SHOP", "x", "a table of settings"),
+    ],
+)
+def test_how_lists_and_tables_are_written_is_told(
+    tmp_path: Path, name: str, value: str, right: str
+) -> None:
+    (problem,) = examine(written(tmp_path), {name: value}).errors
+    assert problem.source == name
+    assert right in problem.remedy
 
 
 def test_a_variable_of_no_setting_is_refused(tmp_path: Path) -> None:

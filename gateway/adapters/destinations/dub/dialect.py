@@ -98,7 +98,8 @@ def repeated(item: Item, until: str) -> Done:
     """
     match item.tried:
         case Tried.NEVER:
-            return Done(Outcome.DUPLICATE, Reason.ALREADY_KNOWN, "Dub has this lead already")
+            detail = "Dub has noted such a lead already (it notes those that it refuses too)"
+            return Done(Outcome.DUPLICATE, Reason.ALREADY_KNOWN, detail)
         case Tried.IN_DOUBT:
             detail = "an earlier request got no answer; Dub has this lead already"
             return Done(Outcome.DELIVERED, Reason.UNCONFIRMED, detail)

@@ -184,6 +184,23 @@ def test_what_a_webhook_brought_is_not_brought_again_though_the_window_is_long_p
     run(main)
 
 
+def test_a_webhook_for_a_visit_that_was_polled_is_known_on_every_replica() -> None:
+    """PostGrid's retries come hours later, when the window may have passed it by."""
+
+    async def main() -> None:
+        office = Office()
+        fill(office, 2)
+        await office.puller.poll()
+        office.begin()
+        for raw in office.house.visits["tracker_1"]:
+            assert await office.hook("tracker.visited", raw) is Hook.KNOWN
+        late = visit(9, "letter_0", START_MS + 5_000)
+        assert await office.hook("tracker.visited", late) is Hook.TAKEN
+        assert len(await office.written()) == 4
+
+    run(main)
+
+
 def test_a_visit_waits_for_its_order_and_after_a_day_goes_without() -> None:
     async def main() -> None:
         office = Office()
