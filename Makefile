@@ -65,7 +65,7 @@ coverage: test-setup ## Run the unit and contract tests; every branch of the cor
 lock: .cache/uv/bin/uv ## Write the lock files anew; OPTIONS=--upgrade takes the newest versions
 	$(PYTHON) .ci/locks.py make $(abspath $<) $(OPTIONS)
 
-bench: $(VENV)/.test ## Measure what a request, an event, a cart and a window cost (about three minutes)
+bench: $(VENV)/.test ## Measure what a request, an event, a cart and a window cost (about eight minutes)
 	@$(RUN) tests.bench $(OPTIONS)
 
 engines: test-setup ## Test the collector in three browser engines, with what takes minutes too

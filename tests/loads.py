@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from gateway.model.carts import Carts, Update
+from gateway.model.dead import DeadLetter, Decision, Deed, Subject
+from gateway.model.dead import decode as decode_dead
 from gateway.model.envelope import Envelope, decode
 from gateway.model.instant import format_ms
 from gateway.model.journal import Answer, Attempt, Entry, Settled
@@ -152,6 +154,11 @@ class Account:
     fates: dict[str, dict[Place, Settled]] = field(default_factory=lambda: defaultdict(dict))
     in_doubt: set[tuple[str, Place]] = field(default_factory=set)
     """Destination and record: in a request without an answer when they were given up."""
+    letters: dict[tuple[int, Subject], list[DeadLetter]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """By partition and what they are about, which two may be if one was killed burying."""
+    replayed: set[tuple[int, Subject]] = field(default_factory=set)
     _unanswered: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))
 
     async def read(self, buffer: Buffer) -> None:
@@ -161,6 +168,8 @@ class Account:
                 self.envelopes.append((place, decode(record.value)))
             async for record in _all(buffer, Log.OUTCOMES, partition):
                 self._take(partition, decode_entry(record.value))
+            async for record in _all(buffer, Log.DEAD, partition):
+                self._take_dead(record, decode_dead(record.value))
 
     def _take(self, partition: int, entry: Entry) -> None:
         if isinstance(entry, Attempt):
@@ -176,6 +185,35 @@ class Account:
                 answered |= {(partition, each.offset) for each in entry.postponed}
                 self._unanswered[entry.destination] -= answered
 
+    def _take_dead(self, record: Record, found: DeadLetter | Decision) -> None:
+        if isinstance(found, DeadLetter):
+            self.letters[record.partition, found.subject(record.offset)].append(found)
+        elif found.deed is Deed.REPLAYED:
+            self.replayed |= {(record.partition, each.subject) for each in found.letters}
+
+    def refused(self) -> list[tuple[int, Subject]]:
+        """What was refused for good, and not replayed since."""
+        return [
+            about
+            for about, letters in self.letters.items()
+            if about not in self.replayed and any(each.reason == Reason.REFUSED for each in letters)
+        ]
+
+    def replays(self) -> dict[tuple[str, Place], list[Place]]:
+        """Of each destination and record its replays, in order; copies are left out."""
+        found: dict[tuple[str, Place], list[Place]] = defaultdict(list)
+        seen = set()
+        for place, envelope in self.envelopes:
+            if envelope.replay is not None and (place[0], envelope.dedup_key) not in seen:
+                seen.add((place[0], envelope.dedup_key))
+                origin = (place[0], envelope.replay.origin)
+                found[envelope.replay.destination, origin].append(place)
+        return found
+
+    def originals(self) -> Iterator[tuple[Place, Envelope]]:
+        """What came in: the events without their replays."""
+        return (each for each in self.envelopes if each[1].replay is None)
+
     def without_outcome(self, destination: str) -> list[Place]:
         fates = self.fates[destination]
         return [
@@ -185,6 +223,8 @@ class Account:
         ]
 
     def takes(self, destination: str, envelope: Envelope) -> bool:
+        if envelope.replay is not None and envelope.replay.destination != destination:
+            return False
         recent = envelope.derived is not None and envelope.derived.kind == "recent"
         return envelope.type in TAKES[destination] and not (recent and destination != "voyado")
 
@@ -210,6 +250,7 @@ def judge(
     assert not lost, f"answered 2xx, not in the log: {sorted(lost)[:5]}"
     lines = [f"{len(load.acknowledged)} events answered 2xx, {len(account.envelopes)} records"]
     lines += [_outcomes(account, destination) for destination in TAKES]
+    lines.append(_replays(account))
     lines.append(_carts(account, there, may_be_late=may_be_late))
     lines.append(_once(account, there))
     lines.append(_views(account, there))
@@ -225,12 +266,32 @@ def _outcomes(account: Account, destination: str) -> str:
     return f"{destination}: " + ", ".join(f"{n} {name}" for name, n in sorted(counts.items()))
 
 
+def _replays(account: Account) -> str:
+    """Whoever was replayed has gone through in the end: once, or as often as does no harm."""
+    ends: Counter[str] = Counter()
+    refused = account.refused()
+    assert not refused, f"refused, and not replayed: {refused[:5]}"
+    types = {place: envelope.type for place, envelope in account.originals()}
+    replays = account.replays()
+    for (destination, origin), places in replays.items():
+        fates = [account.fates[destination][place] for place in (origin, *places)]
+        ends[fates[-1].outcome] += 1
+        assert fates[-1].reason is not Reason.REFUSED, (destination, origin)
+        delivered = [fate for fate in fates if fate.outcome is Outcome.DELIVERED]
+        # Killed while it buried, it may have tried again beside its letter: where that is safe.
+        assert len(delivered) <= 1 or types[origin] != "product", (destination, origin)
+    told = ", ".join(f"{number} {name}" for name, number in sorted(ends.items())) or "none"
+    written = sum(envelope.replay is not None for _, envelope in account.envelopes)
+    copies = written - sum(map(len, replays.values()))
+    return f"{written - copies} replays of {len(replays)} refused: {told}; {copies} copies of them"
+
+
 def _carts(account: Account, there: Sandboxes, *, may_be_late: bool) -> str:
     held = there.voyado[VOYADO]
     folds: dict[int, Carts] = defaultdict(lambda: Carts(1000))
     seen: set[str] = set()
     newest: dict[str, tuple[Envelope, int]] = {}
-    for (partition, offset), envelope in account.envelopes:
+    for (partition, offset), envelope in account.originals():
         if envelope.type != "cart" or envelope.dedup_key in seen:
             continue
         seen.add(envelope.dedup_key)
@@ -276,16 +337,18 @@ def _once(account: Account, there: Sandboxes) -> str:
 def _views(account: Account, there: Sandboxes) -> str:
     sent = Counter(each.view.item_id for each in there.voyado[VOYADO].views)
     fates = account.fates["voyado"]
+    replays = account.replays()
     unknown = 0
-    for place, envelope in account.envelopes:
+    for place, envelope in account.originals():
         if envelope.type != "product" or fates[place].outcome is Outcome.DUPLICATE:
             continue
         times = sent[envelope.event["itemId"]]
-        if fates[place].outcome is Outcome.DELIVERED:
+        tries = (place, *replays.get(("voyado", place), ()))
+        if any(fates[each].outcome is Outcome.DELIVERED for each in tries):
             assert times == 1, (envelope.id, times)
             continue
-        assert fates[place].reason is Reason.UNKNOWN, fates[place]
-        assert ("voyado", place) in account.in_doubt, "no request of it was in flight"
+        assert fates[tries[-1]].reason is Reason.UNKNOWN, fates[tries[-1]]
+        assert ("voyado", tries[-1]) in account.in_doubt, "no request of it was in flight"
         assert times <= 1
         unknown += 1
     return (

@@ -6,16 +6,20 @@ The judgement depends on the log alone (but for age), so a successor computes th
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.deliver.settings import DestinationSettings
 from gateway.model.attempt import Done, Item, Skip
 from gateway.model.carts import Carts, Update
-from gateway.model.envelope import Envelope, Replay, UnreadableError, decode
+from gateway.model.envelope import Envelope, Replay, UnreadableError, envelope_of, read
 from gateway.model.outcome import Outcome, Reason
 from gateway.model.window import DedupSettings, Window
 from gateway.ports import Destination, Record
 
 LOG = logging.getLogger("gateway.deliver")
+
+_REMEMBERED = frozenset({"cart", "sale"})
+"""Types of which more than the key counts for what comes after."""
 
 Routes = Mapping[str, frozenset[str]]
 """The destinations of each site."""
@@ -54,14 +58,14 @@ class Judge:
     def see(self, record: Record) -> Judged | None:
         """Take in the next record; None when it does not concern the destination."""
         try:
-            envelope = decode(record.value)
+            parts = read(record.value)
         except UnreadableError as error:
             self.window.pass_over(record.offset, record.time_ms)
             return Judged(None, Done(Outcome.DEAD, Reason.UNREADABLE, str(error)))
-        repeated = self.window.see(record.offset, record.time_ms, envelope.dedup_key)
-        self.carts.forget_below(self.window.first_offset())
-        if not self._takes(envelope):
+        repeated = self.window.see(record.offset, record.time_ms, parts["key"])
+        if not self._takes(parts):
             return None
+        envelope = envelope_of(parts)
         if repeated:
             return Judged(envelope, Done(Outcome.DUPLICATE, self._why_repeated(envelope)))
         if envelope.replay is not None:
@@ -71,31 +75,57 @@ class Judge:
             return self._cart(record, envelope)
         return self._ready(envelope, envelope.corrected_ms)
 
-    def _takes(self, envelope: Envelope) -> bool:
-        if envelope.site not in self._sites or envelope.type not in self._settings.events:
+    def follow(self, record: Record) -> None:
+        """Take in the next record, which has its outcome: those after it are judged by it."""
+        try:
+            parts = read(record.value)
+        except UnreadableError:
+            self.window.pass_over(record.offset, record.time_ms)
+            return
+        repeated = self.window.see(record.offset, record.time_ms, parts["key"])
+        if repeated or parts["event"]["type"] not in _REMEMBERED:
+            return
+        if self._takes(parts) and parts.get("replay") is None:
+            envelope = envelope_of(parts)
+            self._remember_terms(envelope)
+            if envelope.type == "cart":
+                self._place(record, envelope)
+
+    def _takes(self, parts: dict[str, Any]) -> bool:
+        if parts["site"] not in self._sites or parts["event"]["type"] not in self._settings.events:
             return False
-        if envelope.replay is not None:
-            return envelope.replay.destination == self._name
-        recent = envelope.derived is not None and envelope.derived.kind == "recent"
+        derived, replay = parts.get("derived"), parts.get("replay")
+        if replay is not None:
+            return bool(replay.destination == self._name)
+        recent = derived is not None and derived.kind == "recent"
         return self._destination.needs_contact or not recent
 
     def _cart(self, record: Record, envelope: Envelope) -> Judged:
+        time_ms = self._place(record, envelope)
+        if isinstance(time_ms, Done):
+            return Judged(envelope, time_ms)
+        judged = self._ready(envelope, time_ms)
+        return Judged(envelope, judged.verdict, _cart_key(envelope))
+
+    def _place(self, record: Record, envelope: Envelope) -> int | Done:
+        """Put a cart in its place among its updates; the time to send, or why it is not sent."""
+        self.carts.forget_below(self.window.first_offset())
         key = _cart_key(envelope)
         closes = envelope.derived is not None
         if not closes and self._out_of_reach(envelope) and not self.carts.knows(key):
             # What became of this cart since is no longer known; to send it might take it back.
             # Nor is it taken for known: the next such state would be measured by this one.
-            return Judged(envelope, _superseded("older than the window reaches"))
+            return _superseded("older than the window reaches")
         time_ms = self.carts.see(key, _update(record, envelope, closes=closes))
         if time_ms is None:
-            return Judged(envelope, _superseded("an older state than the one before it in the log"))
-        judged = self._ready(envelope, time_ms)
-        return Judged(envelope, judged.verdict, key)
+            return _superseded("an older state than the one before it in the log")
+        return time_ms
 
     def _again(self, envelope: Envelope, replay: Replay) -> Judged:
         """Judge a replay: it stands at its original's place (rule 3)."""
         key, time_ms = None, envelope.corrected_ms
         if envelope.type == "cart":
+            self.carts.forget_below(self.window.first_offset())
             key = _cart_key(envelope)
             if replay.origin < self.window.first_offset():
                 return Judged(envelope, _superseded("the window no longer reaches its original"))

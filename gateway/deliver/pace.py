@@ -17,6 +17,7 @@ from gateway.model.attempt import WHOLE, Again, Reply, Request
 from gateway.model.breaker import Breaker
 from gateway.model.bucket import Bucket
 from gateway.model.outcome import Reason
+from gateway.model.throttle import Throttle
 
 BRAKE_EVENTS = 2
 """Different events that must have been turned away: one alone may be at fault itself."""
@@ -47,6 +48,7 @@ class Pace:
         self._breaker = Breaker()
         self._brakes: dict[str, Breaker] = defaultdict(partial(Breaker, BRAKE_EVENTS))
         self._bucket = Bucket(self._rate, asyncio.get_running_loop().time(), BURST_SECONDS)
+        self._throttle = Throttle()
         self._hold_until = 0.0
         self._ended = asyncio.Event()
         """Set, and replaced, whenever a request ends: who waits for the breaker looks again."""
@@ -66,7 +68,11 @@ class Pace:
     def joined(self, partitions: int) -> None:
         """Count partitions owned (negative: given up); the rate follows."""
         self._owned += partitions
-        self._bucket.rate = self._rate * max(1, self._owned) / self._partitions
+        self._set_rate(asyncio.get_running_loop().time())
+
+    def _set_rate(self, now: float) -> None:
+        share = max(1, self._owned) / self._partitions
+        self._bucket.rate = self._rate * share * self._throttle.share(now)
 
     def hold(self, seconds: float) -> None:
         """Begin nothing for so long, as the destination asked for."""
@@ -98,6 +104,7 @@ class Pace:
             if trial is None:
                 await self._ended.wait()
                 continue
+            self._set_rate(now)
             wait = max(trial, self._hold_until - now, self._bucket.wait_seconds(now))
             if wait <= 0:
                 return
@@ -139,12 +146,21 @@ class Pace:
         for each in whole:
             if each.after_seconds is not None:
                 self.hold(each.after_seconds)
+        self._heed(whole)
         if len(whole) < len(reply.verdicts):
             self._breaker.success()
         elif all(each.reason in _ANSWERS for each in whole):
             self._breaker.abandoned()  # it works; it asks for less, or the brake is for it
         else:
             self._breaker.failure(*_now_and_draw())
+
+    def _heed(self, whole: list[Again]) -> None:
+        """Ask for less in a second where the destination does; more again as time passes."""
+        now = asyncio.get_running_loop().time()
+        if any(each.reason is Reason.RATE_LIMITED for each in whole):
+            self._throttle.refused(now, self._bucket.rate, self._hold_until)
+        else:
+            self._throttle.taken(now)
 
     def _brake(self, request: Request, reply: Reply) -> Iterator[Turn]:
         kind = request.items[0].kind

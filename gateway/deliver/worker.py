@@ -42,6 +42,8 @@ from gateway.ports import (
 
 READ_RECORDS = 200
 """Judged at one go: a few milliseconds in which nothing else of the process runs."""
+READ_AT_ONCE = 2000
+"""Of the window: to ask for a page costs as much as to judge some."""
 OPEN_RECORDS = 5000
 """When so many records wait, no further ones are read."""
 COMMIT_SECONDS = 0.25
@@ -97,6 +99,7 @@ class _Worker:
         self._judge = Judge(parts.name, parts.destination, parts.settings, house.routes, window)
         self._recovery: Recovery | None = place.recovery
         self._left_ms = place.recovery.latest_ms
+        self._begins_at = place.recovery.position
         self._book = Book(place.recovery.position)
         self._journal = Journal(house.buffer, assignment.partition, place.outcomes_next)
         self._lanes = Lanes(parts.settings.batch_seconds)
@@ -138,11 +141,13 @@ class _Worker:
         """Read the window and what the predecessor had read, before anything is attempted."""
         offset = place.read_from
         while offset < place.recovery.high and not self._assignment.ending.is_set():
-            limit = min(READ_RECORDS, place.recovery.high - offset)
-            page = await self._assignment.read(offset, limit, 1.0)
-            if page:
+            limit = min(READ_AT_ONCE, place.recovery.high - offset)
+            found = await self._assignment.read(offset, limit, 1.0)
+            for first in range(0, len(found), READ_RECORDS):
+                page = found[first : first + READ_RECORDS]
                 await self._take_in(page)
                 offset = page[-1].offset + 1
+                await asyncio.sleep(0)
         if offset >= place.recovery.high:
             self._recovery = None
             await self._snapshot()
@@ -189,6 +194,9 @@ class _Worker:
         settled: list[Settled] = []
         letters: list[DeadLetter] = []
         for record in page:
+            if record.offset < self._begins_at:
+                self._judge.follow(record)
+                continue
             judged = self._judge.see(record)
             if judged is None:
                 continue

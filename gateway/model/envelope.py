@@ -10,7 +10,7 @@ from typing import Any, Literal
 import orjson
 
 from gateway.model.attempt import Tried
-from gateway.model.instant import format_ms, parse_ms
+from gateway.model.instant import format_ms, moment_of, parse_ms
 
 FORMAT = 1
 """Written into each record, so that a later version can tell what it reads."""
@@ -171,51 +171,85 @@ def encode(envelope: Envelope) -> bytes:
 
 def decode(value: bytes) -> Envelope:
     """Read a record's value. Raises UnreadableError, also where a part is missing or of no use."""
+    return envelope_of(read(value))
+
+
+def read(value: bytes) -> dict[str, Any]:
+    """Read a record's parts, checked like `decode`'s, in half the time.
+
+    Raises UnreadableError.
+    """
     try:
-        record = orjson.loads(value)
-        if record["v"] != FORMAT:
-            raise UnreadableError(f"format {record['v']!r}, this version reads {FORMAT}")
-        derived, replay = record.get("derived"), record.get("replay")
-        envelope = Envelope(
-            site=record["site"],
-            dedup_key=record["key"],
-            received_ms=record["received"],
-            corrected_ms=record["corrected"],
-            consent=record["consent"],
-            event=record["event"],
-            context=record["context"],
-            derived=Derived(*derived) if derived else None,
-            marks=tuple(record.get("marks", ())),
-            replay=_replay(replay) if replay else None,
-        )
-        _ = envelope.own_ms
-        _check(envelope)
+        parts: dict[str, Any] = orjson.loads(value)
+        if parts["v"] != FORMAT:
+            raise UnreadableError(f"format {parts['v']!r}, this version reads {FORMAT}")
+        _check(parts)
+        if len(parts) > _ALWAYS:
+            _make(parts)
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
     except UnreadableError:
         raise
     except ValueError as error:
         raise UnreadableError(str(error)) from error
-    return envelope
+    return parts
+
+
+def envelope_of(parts: dict[str, Any]) -> Envelope:
+    """Put together what `read` returned."""
+    return Envelope(
+        site=parts["site"],
+        dedup_key=parts["key"],
+        received_ms=parts["received"],
+        corrected_ms=parts["corrected"],
+        consent=parts["consent"],
+        event=parts["event"],
+        context=parts["context"],
+        derived=parts.get("derived"),
+        marks=parts.get("marks", ()),
+        replay=parts.get("replay"),
+    )
+
+
+def _check(parts: dict[str, Any]) -> None:
+    """Refuse what judging could not stand: a record is written whole, or it is not ours.
+
+    Each record of a window comes by here when that is made anew, so what is quick is chosen.
+    """
+    event, context = parts["event"], parts["context"]
+    texts = [parts["site"], parts["key"], event["type"], event["id"]]
+    if event["type"] == "cart":
+        texts.append(event["cartReference"])
+    "".join(texts)  # raises TypeError where one is no text
+    if not all(texts):
+        raise UnreadableError("site, key, type, id or cartReference is empty")
+    if not isinstance(context, dict) or parts["consent"] not in _CONSENTS:
+        raise UnreadableError("context is no object, or consent is none that is known")
+    if not (_is_number(parts["received"]) and _is_number(parts["corrected"])):
+        raise UnreadableError("an instant is none")
+    moment_of(event["time"])
+
+
+def _make(parts: dict[str, Any]) -> None:
+    """Put what a record has only sometimes in the place of its JSON."""
+    derived, replay = parts.get("derived"), parts.get("replay")
+    parts["derived"] = Derived(*derived) if derived else None
+    parts["marks"] = tuple(parts.get("marks", ()))
+    parts["replay"] = _replay(replay) if replay else None
 
 
 def _replay(plain: dict[str, Any]) -> Replay:
-    return Replay(**{**plain, "tried": Tried(plain["tried"])})
+    replay = Replay(**{**plain, "tried": Tried(plain["tried"])})
+    if not all(map(_is_number, (replay.asked_ms, replay.origin, replay.number))):
+        raise UnreadableError("an instant or another number of a replay is none")
+    return replay
 
 
-def _check(envelope: Envelope) -> None:
-    """Refuse what judging could not stand: a record is written whole, or it is not ours."""
-    event = envelope.event
-    context: Any = envelope.context
-    texts: list[Any] = [envelope.site, envelope.dedup_key, event.get("type"), event.get("id")]
-    if event.get("type") == "cart":
-        texts.append(event.get("cartReference"))
-    if not all(isinstance(each, str) and each for each in texts):
-        raise UnreadableError("site, key, type, id or cartReference is missing or no text")
-    if not isinstance(context, dict) or envelope.consent not in {"full", "limited"}:
-        raise UnreadableError("context is no object, or consent is none that is known")
-    numbers: list[Any] = [envelope.received_ms, envelope.corrected_ms]
-    if envelope.replay is not None:
-        numbers += [envelope.replay.asked_ms, envelope.replay.origin, envelope.replay.number]
-    if not all(type(each) is int and 0 <= each < _LATEST_MS for each in numbers):
-        raise UnreadableError("an instant or another number is missing or none")
+_CONSENTS = ("full", "limited")
+_ALWAYS = 8
+"""So many parts each record has; the others are those that `_make` is for."""
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is an instant, or another number of no more than that."""
+    return type(value) is int and 0 <= value < _LATEST_MS

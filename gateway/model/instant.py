@@ -10,15 +10,20 @@ class TimeWithoutZoneError(ValueError):
     """The text is a time, but says nothing of its zone, so it names no instant."""
 
 
-def parse_microseconds(text: str) -> int:
-    """Read ISO 8601 with a zone designator; microseconds since the epoch.
+def moment_of(text: str) -> datetime:
+    """Read ISO 8601 with a zone designator.
 
     Raises TimeWithoutZoneError without a zone, ValueError when it is no time at all.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise TimeWithoutZoneError(text)
-    return (moment - EPOCH) // _MICROSECOND
+    return moment
+
+
+def parse_microseconds(text: str) -> int:
+    """Read ISO 8601 with a zone designator; microseconds since the epoch. Raises as `moment_of`."""
+    return (moment_of(text) - EPOCH) // _MICROSECOND
 
 
 def parse_ms(text: str) -> int:

@@ -13,11 +13,10 @@ from gateway.adapters.sqlite.settings import SqliteSettings
 from gateway.http.listen import address_of
 from gateway.model.carts import CART_BYTES
 from gateway.model.dead import INGEST
+from gateway.model.window import WINDOW_KEY_BYTES
 from gateway.settings.problems import Place, Problem
 from gateway.settings.sections import Settings
 
-WINDOW_KEY_BYTES = 90
-"""A key of the dedup window in memory (DESIGN, rule 2)."""
 EVENT_BYTES = 1_000
 """An event in the embedded log, outcomes at its destinations included: on the safe side."""
 DAY_SECONDS = 86_400.0

@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.drain import ANSWER_SECONDS, CARTS, drain
+from tests.bench.isolation import EVENTS as EVENTS_BESIDE
+from tests.bench.isolation import isolation
 from tests.bench.load import CONNECTIONS, INSTALL, has_wrk, load
 from tests.bench.subjects import Case, cases
 from tests.bench.usage import usage_of
@@ -101,18 +103,37 @@ def _progress(words: str) -> None:
         print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
 
 
-async def _sides() -> None:
+async def _drain() -> None:
     drained = await drain()
     print(
         f"\ndrain of {CARTS:,} carts into a Voyado that takes {ANSWER_SECONDS * 1000:.0f} ms:"
         f" {drained.carts_per_second:,.0f} carts/s, {drained.requests} requests,"
         f" {drained.cpu_us:.0f} µs CPU per cart with the start, {drained.resident_mb:.0f} MB"
     )
+
+
+async def _window() -> None:
     window = await measure()
     print(
-        f"window of {KEYS:,} keys: {window['bytes_a_key']:.0f} bytes a key, rebuilt in"
-        f" {window['rebuild_seconds']:.1f} s, {window['resident_mb']:.0f} MB resident"
+        f"\nwindow of {KEYS:,} keys: {window['bytes_a_key']:.0f} bytes a key, rebuilt from its log"
+        f" in {window['rebuild_seconds']:.1f} s\n({window['cpu_seconds']:.1f} s of CPU time),"
+        f" {window['resident_mb']:.0f} MB resident"
     )
+
+
+async def _isolation() -> None:
+    lines = await isolation(_progress)
+    _progress("")
+    print(
+        f"\nbeside a second destination, paced, {EVENTS_BESIDE} events a request: the answer's p95;"
+        "\nreceipt to arrival at a webhook that is well, median and p95; medians of the samples,"
+        "\nand of the ratios to the sample of the same round where both are well\n\n"
+        f"{'the second destination':<26}    p95 ms  ratio  there ms  ratio    p95 ms  ratio"
+    )
+    print("\n".join(lines))
+
+
+SIDES = {"drain": _drain, "window": _window, "isolation": _isolation}
 
 
 def main() -> None:
@@ -121,9 +142,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2, help="of load for each measurement")
     parser.add_argument("--only", default="", help="cases whose name holds this, beside bare")
+    parser.add_argument("--side", choices=SIDES, action="append", help="without the table")
     options = parser.parse_args()
     if not has_wrk():
         sys.exit(INSTALL)
+    if options.side is None:
+        _measure_cases(options)
+    if not options.only:
+        for name in options.side or SIDES:
+            asyncio.run(SIDES[name]())
+
+
+def _measure_cases(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="gateway-bench-broker-") as folder:
         broker = _broker(Path(folder))
         bare, *others = cases(broker)
@@ -133,8 +163,6 @@ def main() -> None:
         finally:
             if broker is not None:
                 broker.stop()
-    if not options.only:
-        asyncio.run(_sides())
 
 
 def _broker(folder: Path) -> Broker | None:

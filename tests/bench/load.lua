@@ -1,7 +1,9 @@
 -- wrk's side of the bench: every event has an id, a time and, for carts, a state of its own.
--- Arguments: events in a request, a run's number (so that no two runs share ids).
+-- Arguments: events in a request, a run's number (so that no two runs share ids), and of each
+-- connection the pause between two requests, in milliseconds and on average.
 
 local context = '"context":{"consent":"full","visitorId":"0f5e2c1a9b7d4e63","sessionId":"s-%08x",'
+    .. '"contactId":"5a1f0c3e-7b2d-4c8e-9f60-1d2e3f405162",'
     .. '"language":"sv-SE"}'
 local kinds = {
     '{"type":"page","id":"%s","time":"%s","title":"Trail running shoes for wet and stony ground",'
@@ -25,6 +27,12 @@ local events, run, kept_second, kept_text
 
 function init(args)
     events, run = tonumber(args[1]), tonumber(args[2])
+    local pause = tonumber(args[3])
+    if pause > 0 then  -- wrk asks for `delay` where there is one
+        function delay()
+            return pause / 2 + math.random(0, pause)
+        end
+    end
     path = wrk.path
     host = wrk.host .. ":" .. wrk.port
 end
@@ -52,9 +60,10 @@ end
 
 function done(summary, latency)
     io.write(string.format(
-        '{"requests":%d,"seconds":%.3f,"failed":%d,"p50_ms":%.3f,"p99_ms":%.3f}\n',
+        '{"requests":%d,"seconds":%.3f,"failed":%d,"p50_ms":%.3f,'
+            .. '"p95_ms":%.3f,"p99_ms":%.3f}\n',
         summary.requests, summary.duration / 1e6,
         summary.errors.status + summary.errors.read + summary.errors.write
             + summary.errors.timeout + summary.errors.connect,
-        latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+        latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
 end

@@ -18,11 +18,14 @@ def has_wrk() -> bool:
     return shutil.which("wrk") is not None
 
 
-async def load(url: str, events: int, seconds: int) -> dict[str, float]:
-    """Post so many events a request; return what load.lua writes at the end."""
+async def load(url: str, events: int, seconds: int, pause_ms: int = 0) -> dict[str, float]:
+    """Post so many events a request; return what load.lua writes at the end.
+
+    `pause_ms`: of each connection between two requests, on average.
+    """
     process = await asyncio.create_subprocess_exec(
         "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(_SCRIPT), url,
-        "--", str(events), str(next(_runs) % 0xFFFF),
+        "--", str(events), str(next(_runs) % 0xFFFF), str(pause_ms),
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, _ = await process.communicate()

@@ -61,7 +61,9 @@ class _Alone:
 
 
 @dataclass
-class _Whole:
+class Whole:
+    """A gateway, and the destinations that it delivers to."""
+
     gateway: Gateway
     destinations: tuple[str, ...]
 
@@ -114,7 +116,7 @@ async def running(
     *,
     buffer: BufferSettings | None = None,
     command: str = "run",
-) -> AsyncIterator[_Whole]:
+) -> AsyncIterator[Whole]:
     """Start a gateway with these destinations, on `folder` or on one that is removed."""
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as own:
         home = folder or Path(own)
@@ -129,7 +131,7 @@ destinations = [{", ".join(f'"{name}"' for name in names)}]
         gateway = Gateway(home, config, (command,))
         try:
             await gateway.start()
-            yield _Whole(gateway, names)
+            yield Whole(gateway, names)
             await gateway.stop()
         finally:
             await gateway.abandon()
@@ -156,7 +158,7 @@ concurrency = 16
 
 
 @asynccontextmanager
-async def _to_sandbox() -> AsyncIterator[_Whole]:
+async def _to_sandbox() -> AsyncIterator[Whole]:
     async with (
         sandboxes() as there,
         running(VOYADO % there.voyado_url, ("voyado",)) as whole,
@@ -179,5 +181,5 @@ def cases(broker: Broker | None) -> tuple[Case, ...]:
     return (*found, Case("Kafka, ingest", lambda: _to_kafka(broker)))
 
 
-def _to_kafka(broker: Broker) -> AbstractAsyncContextManager[_Whole]:
+def _to_kafka(broker: Broker) -> AbstractAsyncContextManager[Whole]:
     return running(buffer=on_broker(broker, PARTITIONS), command="ingest")

@@ -19,11 +19,15 @@ from gateway.sandbox.faults import (
     RetryAfterForm,
     SlowDrip,
 )
+from tests.chaos.replay import replay_refused
 from tests.chaos.world import SESSION_SECONDS, TIMEOUT_SECONDS, World
+from tests.gateways import eventually
 
 Strike = Callable[[World], Awaitable[str]]
 """Does it, waits until it is over, and says what it was."""
 
+LETTERS_SECONDS = 60
+_BURIED = 'gateway_dead_letters_total{{destination="{}",reason="refused"}}'
 LONGEST_JUMP_SECONDS = 3 * 3600
 
 
@@ -115,14 +119,42 @@ async def clock_jumps(world: World) -> str:
 
 
 async def destination_at_fault(world: World) -> str:
+    return await _at_fault(world, _fault(world), world.rng.uniform(0.5, 5))
+
+
+async def destination_refuses(world: World) -> str:
+    """All or some of what is sent, for good: the rest of a batch must go through."""
+    status, every = world.rng.choice((400, 422)), world.rng.choice((1, 2))
+    return await _at_fault(world, AnswerStatus(status=status, every=every), 3.0)
+
+
+async def refused_from_the_start(world: World) -> str:
+    """Refuse everything until there are dead letters of it, while all is still up."""
+    boards = [app[CONTROL].faults for app in (world.there.voyado, world.there.dub)]
+    for board in boards:
+        board.add(AnswerStatus(status=400))
+
+    async def buried() -> bool:
+        found = await world.gateway.metrics()
+        return all(found.get(_BURIED.format(name), 0) > 0 for name in ("voyado", "dub"))
+
+    await eventually(buried, LETTERS_SECONDS, "letters of what was refused")
+    for board in boards:
+        board.clear()
+    return "Voyado and Dub: status 400 until they had letters"
+
+
+async def _at_fault(world: World, fault: Fault, seconds: float) -> str:
     name, app = world.rng.choice((("Voyado", world.there.voyado), ("Dub", world.there.dub)))
-    seconds = world.rng.uniform(0.5, 5)
-    fault = _fault(world)
     board = app[CONTROL].faults
     board.add(fault)
     await asyncio.sleep(seconds)
+    others = [each for each in board if each is not fault]
     board.clear()
-    return f"{name}: {fault.kind} for {seconds:.1f} s"
+    for each in others:
+        board.add(each)
+    said = f"{fault.kind} {fault.status}" if isinstance(fault, AnswerStatus) else fault.kind
+    return f"{name}: {said} for {seconds:.1f} s"
 
 
 def _fault(world: World) -> Fault:
@@ -145,6 +177,13 @@ def _fault(world: World) -> Fault:
             InvalidJson(every=every),
         )
     )
+
+
+async def letters_replayed(world: World) -> str:
+    """By one command, by two at once, or by one that is killed while it works."""
+    number, seconds = world.rng.choice(((1, 20.0), (2, 20.0), (1, world.rng.uniform(1, 3))))
+    told = await asyncio.gather(*(replay_refused(world, seconds) for _ in range(number)))
+    return f"dead letters replayed: {'; at the same time: '.join(told)}"
 
 
 def possible(world: World) -> list[Strike]:

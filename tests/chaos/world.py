@@ -24,7 +24,7 @@ SESSION_SECONDS = 3.0
 TIMEOUT_SECONDS = 2
 DISK_SIZE = "64m"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-ROLES = ("ingest", "deliver", "deliver", "deliver")
+ROLES = ("ingest", "console", "deliver", "deliver", "deliver")
 """On Kafka. The last one is a spare: it comes and goes."""
 
 

@@ -388,3 +388,15 @@ def test_tail_tells_what_is_paused(console: Running, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ledger, "FRESH_SECONDS", 0.0)
     result = run(console, tail, "-n", "1")
     assert "dub track/lead IS PAUSED since" in result.stderr
+
+
+def test_no_more_letters_a_second_are_replayed_than_was_asked_for(
+    buried: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(ConsoleClient, "pause", lambda _, seconds: pauses.append(seconds))
+    result = run(buried, dead_letters, "replay", "0-2", "0-3", "0-4", "--rate", "0.1")
+    assert result.stdout == "3 replayed\n"
+    # Ten seconds for each, less what it took; none after the last.
+    assert len(pauses) == 2
+    assert all(9.0 < each <= 10.0 for each in pauses)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from gateway.deliver.judge import Judge, window_of
 from gateway.model.attempt import Done, Item
-from gateway.model.envelope import encode
+from gateway.model.envelope import Envelope, Replay, encode
+from gateway.model.instant import format_ms
 from gateway.model.outcome import Outcome, Reason
-from gateway.model.window import DedupSettings
+from gateway.model.window import DedupSettings, Window
 from gateway.ports import Record
 from tests.unit.deliver.world import NAME, SITE, There, cart, lead, settings, view
 from tests.virtual import START_MS
@@ -79,6 +80,46 @@ def test_an_incomplete_record_is_buried_as_unreadable(over: dict[str, Any]) -> N
     assert judged is not None
     assert isinstance(judged.verdict, Done)
     assert (judged.verdict.outcome, judged.verdict.reason) == (Outcome.DEAD, Reason.UNREADABLE)
+
+
+def sold(n: int, amount: int) -> Envelope:
+    event = {"type": "sale", "id": f"s{n}{amount}", "amount": amount, "invoiceId": f"o{n}"}
+    event |= {"time": format_ms(START_MS), "customerId": "u1", "currency": "sek"}
+    return Envelope(SITE, f"sale:{SITE}:o{n}", START_MS, START_MS, "full", event)
+
+
+def again(n: int, at_ms: int) -> Envelope:
+    replay = Replay(NAME, n, 1, START_MS)
+    return replace(cart(f"c{n % 3}", at_ms), dedup_key=f"replay:{n}", replay=replay)
+
+
+written = st.one_of(
+    st.builds(lambda n, at: encode(cart(f"c{n}", at)), st.integers(0, 2), st.integers(0, 5)),
+    st.builds(
+        lambda n, at: encode(cart(f"c{n}", at, close=True)), st.integers(0, 2), st.integers(0, 5)
+    ),
+    st.builds(lambda n, amount: encode(sold(n, amount)), st.integers(0, 2), st.integers(1, 2)),
+    st.builds(lambda n, at: encode(again(n, at)), st.integers(0, 9), st.integers(0, 5)),
+    st.builds(lambda n: encode(view(f"v{n}")), st.integers(0, 3)),
+    st.just(b"rubbish"),
+)
+
+
+@given(st.lists(written, max_size=20), st.lists(written, max_size=20), st.integers(1, 40))
+def test_what_was_only_followed_counts_as_much_as_what_was_judged(
+    done: list[bytes], coming: list[bytes], most: int
+) -> None:
+    log = enumerate(done + coming)
+    records = [Record(0, offset, START_MS + offset, value) for offset, value in log]
+    judging, following = (
+        Judge(NAME, There(), settings(), {SITE: frozenset({NAME})}, Window(most, 1_000_000))
+        for _ in range(2)
+    )
+    for record in records[: len(done)]:
+        judging.see(record)
+        following.follow(record)
+    for record in records[len(done) :]:
+        assert following.see(record) == judging.see(record)
 
 
 def sale(invoice: str, amount: int) -> bytes:

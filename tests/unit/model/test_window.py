@@ -1,9 +1,17 @@
 """A record is a duplicate if an earlier one in its window has the same key (rule 2)."""
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.model.window import CLOCKS_MS, DedupSettings, Window
+from gateway.model.window import (
+    CLOCKS_MS,
+    PAGE_BYTES,
+    WINDOW_KEY_BYTES,
+    DedupSettings,
+    Window,
+)
 
 records = st.lists(st.tuples(st.integers(0, 400), st.sampled_from("abcdef")), max_size=60)
 
@@ -57,6 +65,8 @@ def test_only_where_the_count_cut_it_short_an_older_event_may_be_a_copy() -> Non
         by_count.see(offset, offset * 500, str(offset))
     assert by_count.may_be_copy(2500)
     assert not by_count.may_be_copy(3500)
+    by_count.see(10, 2_000_000, "later than the window is long")
+    assert not by_count.may_be_copy(2500)
 
 
 def test_it_forgets_so_its_size_is_bounded() -> None:
@@ -64,7 +74,23 @@ def test_it_forgets_so_its_size_is_bounded() -> None:
     for offset in range(20_000):
         window.see(offset, offset, str(offset))
     assert len(window) == 1001
-    assert len(window._keys) < 5000
+    assert size_of(1000, 50_000) - size_of(1000, 10_000) < PAGE_BYTES
+
+
+def test_a_key_takes_no_more_memory_than_is_said() -> None:
+    assert size_of(100_000, 100_000) / 100_000 <= WINDOW_KEY_BYTES
+
+
+def size_of(most: int, keys: int) -> int:
+    """Return what a window takes that was shown so many keys."""
+    tracemalloc.start()
+    try:
+        window = Window(most, 10_000_000)
+        for offset in range(keys):
+            window.see(offset, offset, str(offset))
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def test_partitions_share_the_count() -> None:

@@ -234,7 +234,7 @@ def test_the_facts_say_what_the_window_and_a_dead_destination_need(tmp_path: Pat
     path.write_text(SITE + DESTINATIONS)
     text = "\n".join(facts(load(path, {})))
     assert "to archive" in text
-    assert "710 MiB" in text  # 2.4 million keys at 90 bytes, and a cart each at 220
+    assert "607 MiB" in text  # 2.4 million keys at 45 bytes, and a cart each at 220
     assert "8.9 GiB" in text  # 27.8 events/s for four days at 1,000 bytes
 
 
