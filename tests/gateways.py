@@ -241,6 +241,7 @@ rate_per_second = 1000
 kind = "dub"
 base_url = "{there.dub_url}"
 api_key = "dub_sandbox"
+unanswered_wait_seconds = 0
 batch_seconds = 0.1
 rate_per_second = 5000
 concurrency = 16

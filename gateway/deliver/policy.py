@@ -49,6 +49,8 @@ def after_failure(
         wait = again.after_seconds
     else:
         wait = backoff_seconds(entry.attempts, draw)
+    if again.reason in IN_DOUBT:
+        wait = max(wait, entry.item.unanswered_wait_seconds)
     return Postponed(entry.offset, again.reason, now_ms + round(wait * 1000), again.detail)
 
 
@@ -68,6 +70,12 @@ def _alone(entry: Entry, again: Again, settings: DestinationSettings, now_ms: in
     if _passed(entry.alone_since_ms, settings.retry_alone_seconds, now_ms):
         return Done(Outcome.DEAD, Reason.FAILED_ALONE, again.detail)
     return None
+
+
+def first_wait_seconds(entry: Entry) -> float:
+    """Return how long to keep from what a predecessor left without the time of its next try."""
+    cut_off = entry.attempts > 0 and entry.item.tried is Tried.IN_DOUBT
+    return entry.item.unanswered_wait_seconds if cut_off else 0.0
 
 
 def before_attempt(entry: Entry, settings: DestinationSettings, now_ms: int) -> Done | None:

@@ -248,7 +248,8 @@ class _Worker:
         """
         now = self._loop.time()
         if entry.next_ms is None:
-            self._lanes.add(entry, now)
+            wait = policy.first_wait_seconds(entry)
+            self._lanes.add(entry, now, now + wait if wait else 0.0)
             return
         waits = entry.waits_since_ms is not None
         left = (entry.next_ms - max(self._parts.house.clock.now_ms(), self._left_ms)) / 1000

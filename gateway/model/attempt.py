@@ -60,6 +60,9 @@ class Item:
     """What goes into the request, JSON-ready."""
     repeatable_seconds: float | None = None
     """For how long after a request the destination can tell its repetition; None: for good."""
+    unanswered_wait_seconds: float = 0.0
+    """In doubt it is sent again no sooner: the destination may still be at work on the first
+    request, and does not know a repetition until it is done."""
     max_age_seconds: float | None = None
     """Skipped (`too_old`) when older, unless the destination's setting says otherwise."""
     tried: Tried = Tried.NEVER

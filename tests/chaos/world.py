@@ -22,6 +22,7 @@ from tests.loads import Load
 
 SESSION_SECONDS = 3.0
 TIMEOUT_SECONDS = 2
+DOUBT_SECONDS = 4 * TIMEOUT_SECONDS
 DISK_SIZE = "64m"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 ROLES = ("ingest", "console", "deliver", "deliver", "deliver")
@@ -68,8 +69,11 @@ async def world(
             there.dub[DUB].click("summer", click)
         with _small_disk(folder / "disk", wanted=broker is None) as disk:
             settings = _settings(disk or folder, broker)
-            text = config(folder, there, buffer=settings).replace(
-                "api_key =", f"timeout_seconds = {TIMEOUT_SECONDS}\napi_key ="
+            text = (
+                config(folder, there, buffer=settings)
+                .replace("api_key =", f"timeout_seconds = {TIMEOUT_SECONDS}\napi_key =")
+                # Longer than any delay: two of one invoice at once are two sales, as at Dub.
+                .replace("answered_wait_seconds = 0", f"answered_wait_seconds = {DOUBT_SECONDS}")
             )
             gateway = Gateway(folder, text, ROLES if broker else ("run",))
             found = World(rng, gateway, there, load, settings, broker, disk, None)

@@ -71,13 +71,15 @@ def _sale(fields: Fields, key: str, settings: DubSettings) -> Item | Skip:
         "metadata": fields.get("metadata"),
     }
     # In doubt it is sent again if it has an invoice: Dub answers a second sale with the same one
-    # from what it kept of the first, for 7 days. Without an invoice every request is a sale.
+    # from what it kept of the first, for 7 days. It keeps that at the end: two at once are two
+    # sales (dub.md 2), so time is left for the first. Without an invoice every request is a sale.
     return Item(
         SALE,
         key,
         repeatable=bool(fields.get("invoiceId")),
         body=known(sale),
         repeatable_seconds=REMEMBERED_SECONDS,
+        unanswered_wait_seconds=settings.unanswered_wait_seconds,
     )
 
 

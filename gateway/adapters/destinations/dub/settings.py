@@ -28,6 +28,9 @@ class DubSettings(DestinationSettings):
     """For sales that name none. 2024 asks for one of three."""
     unattributed_wait_seconds: Seconds = 3600.0
     """How long a sale waits for its customer or lead to become known."""
+    unanswered_wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    """How long a sale whose request had no answer waits before it is sent again: Dub, at work on
+    two of one invoice at once, records both. Not of `dialect = "2024"`, which knows no invoice."""
     events: tuple[Literal["lead", "sale", "customer"], ...] = ("lead", "sale", "customer")
     batch_events: Literal[1] = 1
     """Dub has no batches."""
