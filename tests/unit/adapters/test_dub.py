@@ -113,6 +113,7 @@ def test_a_sale_has_dubs_names() -> None:
             "metadata": {"a": 1},
         },
         repeatable_seconds=600_000.0,
+        unanswered_wait_seconds=60.0,
     )
 
 
