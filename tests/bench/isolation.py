@@ -30,6 +30,8 @@ SECONDS = 1
 PAUSE_MS = 160
 """Of each connection between two requests, on average: about 400 requests a second."""
 EVENTS = 2
+SETTLE_SECONDS = 0.5
+"""What fell due while a gateway was frozen is done before it is measured."""
 TARPIT_SECONDS = 1
 """After so long a request is given up. The default of 10 would mean fewer of them."""
 LATEST_SECONDS = 30
@@ -157,6 +159,7 @@ class _Subject:
     async def sample(self) -> _Sample:
         gateway = self.whole.gateway
         gateway.send(signal.SIGCONT)
+        await asyncio.sleep(SETTLE_SECONDS)
         self.good.took_ms.clear()
         found = await load(self.whole.url, EVENTS, SECONDS, PAUSE_MS)
         await gateway.until_drained(("hook",), LATEST_SECONDS)
