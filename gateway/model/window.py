@@ -23,6 +23,7 @@ PAGE_BYTES = 1 << 16
 _Row = tuple[int, int, int, int]
 """Of a record its offset, its time, its key's mark and shelf."""
 _RECORD = Struct("<qqqH")
+_PACK = _RECORD.pack
 _FOR_MARK, _FOR_SHELF = token_hex(8), token_hex(8)
 """Put in front of a key to make two hashes of it. Python's hash of a text is keyed (SipHash), but
 with the same key everywhere where somebody sets PYTHONHASHSEED; these are never the same."""
@@ -57,6 +58,7 @@ class Window:
         "_latest_ms",
         "_length",
         "_oldest",
+        "_page",
         "_pages",
         "_records",
         "_shelves",
@@ -69,6 +71,8 @@ class Window:
         self._shelves: defaultdict[int, array[int]] = defaultdict(partial(array, "q"))
         self._pages: deque[bytearray] = deque()
         """Rows in the log's order, packed."""
+        self._page = self._begin_page()
+        """The last of them."""
         self._head = 0
         """Where the oldest record begins in the first page."""
         self._oldest: _Row | None = None
@@ -86,14 +90,24 @@ class Window:
         `time_ms` is the log's.
         """
         self._latest_ms = time_ms
-        if self._oldest is not None and self._has_left(self._oldest, offset):
+        oldest = self._oldest
+        # What every record passes by is written out: a call costs as much as a search.
+        if oldest is not None and (
+            oldest[0] < offset - self._records or oldest[1] < time_ms - self._window
+        ):
             self._forget(offset)
         mark, number = hash(_FOR_MARK + key), hash(_FOR_SHELF + key) % SHELVES
         shelf = self._shelves[number]
         at = bisect_left(shelf, mark)
         repeated = at < len(shelf) and shelf[at] == mark
         shelf.insert(at, mark)
-        self._append((offset, time_ms, mark, number))
+        page = self._page
+        if len(page) >= PAGE_BYTES:
+            page = self._begin_page()
+        page += _PACK(offset, time_ms, mark, number)
+        if self._oldest is None:
+            self._oldest = (offset, time_ms, mark, number)
+        self._length += 1
         return repeated
 
     def pass_over(self, offset: int, time_ms: int) -> None:
@@ -126,24 +140,16 @@ class Window:
         """Return the log's time of the oldest record in the window; None when it is empty."""
         return self._oldest[1] if self._oldest else None
 
-    def _append(self, record: _Row) -> None:
-        page = self._pages[-1] if self._pages else None
-        if page is None or len(page) >= PAGE_BYTES:
-            page = bytearray()
-            self._pages.append(page)
-        page += _RECORD.pack(*record)
-        if self._oldest is None:
-            self._oldest = record
-        self._length += 1
-
-    def _has_left(self, record: _Row, offset: int) -> bool:
-        """Whether it lies outside the window of the latest record, which is at `offset`."""
-        return record[0] < offset - self._records or record[1] < self._latest_ms - self._window
+    def _begin_page(self) -> bytearray:
+        self._page = bytearray()
+        self._pages.append(self._page)
+        return self._page
 
     def _forget(self, offset: int) -> None:
-        """Drop what lies outside the window of the latest record."""
+        """Drop what lies outside the window of the latest record, which is at `offset`."""
         oldest_ms = self._latest_ms - self._window
-        while (oldest := self._oldest) is not None and self._has_left(oldest, offset):
+        first = offset - self._records
+        while (oldest := self._oldest) is not None and (oldest[0] < first or oldest[1] < oldest_ms):
             if oldest[1] >= oldest_ms:
                 self._cut_ms = oldest[1]
             self._leave(oldest[2], oldest[3])
@@ -159,5 +165,7 @@ class Window:
         if self._head == len(self._pages[0]):
             self._pages.popleft()
             self._head = 0
-        page = self._pages[0] if self._pages else None
-        self._oldest = None if page is None else _RECORD.unpack_from(page, self._head)
+            if not self._pages:
+                self._begin_page()
+        page = self._pages[0]
+        self._oldest = _RECORD.unpack_from(page, self._head) if page else None
