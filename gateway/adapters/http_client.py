@@ -40,6 +40,7 @@ class _Progress:
         self.connected = False
         self.status: int | None = None
         self.retry_after: str | None = None
+        self.date: str | None = None
         self.body = bytearray()
 
 
@@ -98,9 +99,8 @@ class AiohttpClient:
                 return _unanswered(progress, error, timeout_seconds)
         if progress.status is None:  # cannot be: `_run` ends with a status or raises
             return Unanswered(Reason.NO_ANSWER, "no status came")
-        return Answered(
-            progress.status, progress.retry_after, bytes(progress.body[: self._answer_bytes])
-        )
+        body = bytes(progress.body[: self._answer_bytes])
+        return Answered(progress.status, progress.retry_after, body, progress.date)
 
     async def _run(
         self, progress: _Progress, method: str, url: URL, headers: dict[str, str], body: bytes
@@ -117,6 +117,7 @@ class AiohttpClient:
             trace_request_ctx=progress,
         ) as response:
             progress.retry_after = response.headers.get("Retry-After")
+            progress.date = response.headers.get("Date")
             progress.status = response.status
             async for part in response.content.iter_any():
                 progress.body += part

@@ -133,6 +133,8 @@ class Answered:
     status: int
     retry_after: str | None
     body: bytes
+    date: str | None = None
+    """When it was given, by the other side's clock: the header `Date`."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -27,17 +27,22 @@ def backoff_seconds(attempts: int, draw: float) -> float:
     return ceiling * max(0.1, draw)
 
 
-def retry_after_seconds(header: str | None, now_ms: int) -> float | None:
+def retry_after_seconds(header: str | None, now_ms: int, date: str | None = None) -> float | None:
     """Read `Retry-After`: seconds, an HTTP date, or an epoch in seconds or milliseconds.
 
-    None when it is absent or makes no sense; never negative, at most RETRY_AFTER_SECONDS.
+    None when it is absent or makes no sense; never negative, at most RETRY_AFTER_SECONDS. An
+    instant counts from the answer's own `Date` where there is one: our clock may be wrong.
     """
     if header is None:
         return None
+    theirs_ms = _instant_ms(date) if date else None
+    if theirs_ms is not None:
+        now_ms = theirs_ms
     try:
         number = float(header)
     except ValueError:
-        seconds = _seconds_until(header, now_ms)
+        due_ms = _instant_ms(header)
+        seconds = None if due_ms is None else (due_ms - now_ms) / 1000
     else:
         if number > _EPOCH_MS:
             seconds = (number - now_ms) / 1000
@@ -50,13 +55,14 @@ def retry_after_seconds(header: str | None, now_ms: int) -> float | None:
     return min(max(seconds, 0.0), RETRY_AFTER_SECONDS)
 
 
-def _seconds_until(date: str, now_ms: int) -> float | None:
+def _instant_ms(date: str) -> int | None:
+    """Read an HTTP date; None where it is none."""
     try:
         moment = parsedate_to_datetime(date)
     except ValueError:
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - EPOCH).total_seconds() - now_ms / 1000
+    return round((moment - EPOCH).total_seconds() * 1000)
 
 
 def transient(answer: Answered | Unanswered, now_ms: int) -> Again | None:
@@ -67,7 +73,7 @@ def transient(answer: Answered | Unanswered, now_ms: int) -> Again | None:
     """
     if isinstance(answer, Unanswered):
         return Again(answer.reason, detail=answer.detail)
-    after = retry_after_seconds(answer.retry_after, now_ms)
+    after = retry_after_seconds(answer.retry_after, now_ms, answer.date)
     reason = _TRANSIENT.get(answer.status)
     if reason is Reason.UNAUTHORIZED:
         return Again(reason, after, f"HTTP {answer.status}: is the key right, and allowed this?")

@@ -205,11 +205,13 @@ async def test_an_event_refused_alone_is_dead(
     assert "bad sku" in verdict.detail
 
 
+THEIRS_MS = NOW_MS + 3_600_000
+"""Their clock is an hour ahead of ours."""
 RETRY_AFTER = {
     "seconds": "30",
-    "date": formatdate(NOW_MS // 1000 + 30, usegmt=True),
-    "epoch seconds": str(NOW_MS // 1000 + 30),
-    "epoch milliseconds": str(NOW_MS + 30_000),
+    "date": formatdate(THEIRS_MS // 1000 + 30, usegmt=True),
+    "epoch seconds": str(THEIRS_MS // 1000 + 30),
+    "epoch milliseconds": str(THEIRS_MS + 30_000),
 }
 
 
@@ -218,7 +220,8 @@ RETRY_AFTER = {
 async def test_retry_after_is_obeyed_in_every_form(
     name: str, kind: str, form: str, send: Send, scripted: Scripted
 ) -> None:
-    scripted.expect(status(429, retry_after=RETRY_AFTER[form]))
+    date = formatdate(THEIRS_MS // 1000, usegmt=True)
+    scripted.expect(status(429, retry_after=RETRY_AFTER[form], date=date))
     (verdict,) = (await send(name, kind)).verdicts
     assert isinstance(verdict, Again)
     assert verdict.after_seconds == pytest.approx(30, abs=1)

@@ -153,7 +153,8 @@ class PostGridClient:
             return InDoubtError(f"{where} gave no answer ({answer.detail}): it may be done or not")
         if answer.status < HTTPStatus.BAD_REQUEST:
             return UnreadableAnswerError(f"{where} answers HTTP {answer.status}: is that PostGrid?")
-        after_seconds = retry_after_seconds(answer.retry_after, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        after_seconds = retry_after_seconds(answer.retry_after, now_ms, answer.date)
         if answer.status == HTTPStatus.GATEWAY_TIMEOUT:
             return InDoubtError(f"{where} answers HTTP 504: it may be done or not")
         kind, message = _said(answer)

@@ -51,9 +51,17 @@ def test_retry_after_is_read_in_every_form(header: str | None, seconds: float | 
     assert retry_after_seconds(header, NOW_MS) == seconds
 
 
-@given(st.text(max_size=30))
-def test_no_retry_after_breaks_anything(header: str) -> None:
-    seconds = retry_after_seconds(header, NOW_MS)
+@pytest.mark.parametrize("wrong_ms", [-7_200_000, 0, 7_200_000])
+def test_an_instant_counts_from_the_answers_own_date(wrong_ms: int) -> None:
+    answered = format_datetime(datetime.fromtimestamp(NOW_MS / 1000, UTC), usegmt=True)
+    for header in (DATE, str(NOW_MS + 60_000), str(NOW_MS // 1000 + 60), "60"):
+        assert retry_after_seconds(header, NOW_MS + wrong_ms, answered) == 60
+    assert retry_after_seconds(DATE, NOW_MS, "yesterday") == 60
+
+
+@given(st.text(max_size=30), st.none() | st.text(max_size=30))
+def test_no_retry_after_breaks_anything(header: str, date: str | None) -> None:
+    seconds = retry_after_seconds(header, NOW_MS, date)
     assert seconds is None or 0 <= seconds <= RETRY_AFTER_SECONDS
 
 
