@@ -274,7 +274,7 @@ async def test_without_an_answer_a_request_is_in_doubt(
     name: str, kind: str, failure: Answer, send: Send, scripted: Scripted
 ) -> None:
     scripted.expect(failure)
-    reply = await send(name, kind, timeout_seconds=0.3)
+    reply = await send(name, kind, timeout_seconds=0.7)
     assert reason(reply) is Reason.NO_ANSWER
     assert reply.status is None
 

@@ -64,7 +64,7 @@ async def test_a_status_counts_though_the_body_does_not_end(
     http: AiohttpClient, scripted: Scripted, code: int, then: Answer
 ) -> None:
     scripted.expect(unfinished(code, b"so far", then=then))
-    answer = await post(http, scripted.url, 0.3)
+    answer = await post(http, scripted.url, 1.0)
     assert isinstance(answer, Answered)
     assert (answer.status, answer.retry_after, answer.body) == (code, None, b"so far")
 
@@ -74,7 +74,7 @@ async def test_a_dripping_answer_takes_no_longer_than_the_time_out(
 ) -> None:
     scripted.expect(dripping(200))
     async with asyncio.timeout(3):
-        answer = await post(http, scripted.url, 0.3)
+        answer = await post(http, scripted.url, 1.0)
     assert isinstance(answer, Answered)
     assert answer.status == 200
 
