@@ -1,6 +1,5 @@
 """A short run of the chaos suite on each buffer; `make chaos` makes long ones."""
 
-import random
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,8 @@ from tests.chaos.run import run
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 EVENTS = 1_500
+SEED = 20261121
+"""The faults are the same each time, though not what they meet; `make chaos` draws others."""
 
 
 async def test_the_account_holds_after_chaos_on_the_embedded_log(
@@ -25,10 +26,9 @@ async def test_the_account_holds_after_chaos_on_kafka(
 
 
 async def _run(folder: Path, capsys: pytest.CaptureFixture[str], broker: Broker | None) -> None:
-    seed = random.randrange(1 << 30)
-    said = [f"seed {seed}"]
+    said = [f"seed {SEED}"]
     try:
-        await run(folder, seed, EVENTS, broker, said.append)
+        await run(folder, SEED, EVENTS, broker, said.append)
     finally:
         with capsys.disabled():
             print("\n  " + "\n".join(said))  # noqa: T201
